@@ -1,0 +1,80 @@
+"""What the user may choose, where it comes from, and how a wrong choice is refused.
+
+Every choice has one name: the environment variable that `make` sets, lower-cased as a notebook parameter.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"  # decoded data sets
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class InputError(ValueError):
+    """A wrong input: the message is one line that names the value and what is allowed."""
+
+
+def from_environment(name: str, default: str) -> str:
+    """Value of an environment variable; unset and empty both mean the default."""
+    return os.environ.get(name) or default
+
+
+def path_from_environment(name: str, default: str) -> Path:
+    """A folder named by an environment variable; relative paths start at the repository's root,
+    wherever the process runs (notebooks run in their own folder)."""
+    return (ROOT / Path(from_environment(name, default)).expanduser()).resolve()
+
+
+def data_root() -> Path:
+    """Folder of the user's data sets."""
+    return path_from_environment("DATA_ROOT", "data")
+
+
+def store_root() -> Path:
+    """Folder of the records."""
+    return path_from_environment("STORE", "report/runs")
+
+
+def one_of(what: str, value: object, allowed: Iterable[object]) -> object:
+    """Return value if it is allowed.
+
+    Raises:
+        InputError: it is not.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise InputError(f"unknown {what} {value!r}; allowed: {', '.join(map(str, allowed))}")
+    return value
+
+
+def resolve_device(name: str) -> str:
+    """'cpu' or 'cuda' for one of DEVICES.
+
+    Raises:
+        InputError: unknown name, or CUDA where there is none.
+    """
+    one_of("device", name, DEVICES)
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("device 'cuda' asked for, but torch finds no CUDA GPU here; allowed: auto, cpu")
+    return "cuda" if available and name != "cpu" else "cpu"
+
+
+def parse_parameter(text: str) -> tuple[str, object]:
+    """Split 'name=value'; the value is read as JSON where it is JSON (1e-3, [0, 0.5], true), else as a string.
+
+    Raises:
+        InputError: no '=' in the text.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"parameter {text!r} is not of the form name=value")
+    try:
+        return name.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return name.strip(), value

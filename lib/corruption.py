@@ -1,0 +1,123 @@
+"""The paper's randomizations: pure functions tensor -> tensor, randomness only from the generator handed in.
+
+Everything is drawn once, before training, and stays fixed over the epochs. The paper does not say whether
+channels move together (here: yes), nor whether the Gaussian is per channel (here: yes), nor whether the
+images are cropped first (here: yes, so that all randomizations show the network the same number of pixels).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lib.config import InputError, one_of
+from lib.data import Dataset, Split
+from lib.preprocessing import center_crop, crop_size
+
+PIXELS = ("original", "shuffled", "random", "gaussian")
+CHUNK = 4096  # images permuted at a time, to bound the memory of the index tensors
+
+
+def corrupt_labels(labels: Tensor, probability: float, num_classes: int, generator: torch.Generator) -> Tensor:
+    """Replace each label [N] int64, independently with the given probability, by a uniformly random class.
+
+    A draw may hit the true class again, so a fraction probability * (1 - 1/num_classes) really changes.
+    From one generator state, the labels replaced at a low probability are among those replaced at a higher one.
+
+    Raises:
+        InputError: probability outside [0, 1].
+    """
+    check_probability(probability)
+    replaced = torch.rand(len(labels), generator=generator) < probability
+    return torch.where(replaced, torch.randint(num_classes, labels.shape, generator=generator), labels)
+
+
+def check_probability(probability: float) -> None:
+    """Refuse a corruption rate that is no probability.
+
+    Raises:
+        InputError: outside [0, 1], or not a number.
+    """
+    if isinstance(probability, bool) or not isinstance(probability, int | float) or not 0 <= probability <= 1:
+        raise InputError(f"corruption rate {probability!r} is outside the allowed range 0 to 1")
+
+
+def pixel_permutation(height: int, width: int, generator: torch.Generator) -> Tensor:
+    """A uniformly random permutation of the height * width pixel positions, int64."""
+    return torch.randperm(height * width, generator=generator)
+
+
+def shuffle_pixels(images: Tensor, permutation: Tensor) -> Tensor:
+    """Apply one permutation of the positions to every image [N, C, H, W]; channels move together."""
+    return images.flatten(2)[:, :, permutation].view(images.shape)
+
+
+def random_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Apply to every image [N, C, H, W] a permutation of its own; channels move together."""
+    count, channels, height, width = images.shape
+    result = torch.empty(images.shape, dtype=images.dtype)
+    for start in range(0, count, CHUNK):
+        chunk = images[start : start + CHUNK].flatten(2)
+        order = torch.rand(len(chunk), 1, height * width, generator=generator).argsort(dim=2)
+        result[start : start + CHUNK] = chunk.gather(2, order.expand_as(chunk)).view(-1, channels, height, width)
+    return result
+
+
+def gaussian_pixels(images: Tensor, mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+    """Gaussian noise in the shape of images [N, C, H, W], with the given mean and std [C] per channel.
+
+    Rounded to whole grey levels but not clipped to 0..255, which would change its moments: int16.
+    """
+    noise = torch.empty(images.shape, dtype=torch.int16)
+    for start in range(0, len(images), CHUNK):
+        part = noise[start : start + CHUNK]
+        normal = torch.randn(part.shape, generator=generator)
+        part.copy_((normal * std[:, None, None] + mean[:, None, None]).round())
+    return noise
+
+
+def channel_moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation [C] of each channel over images [N, C, H, W] uint8, in grey levels."""
+    levels = torch.arange(256, dtype=torch.float64)
+    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.unbind(1)]).double()
+    share = counts / counts.sum(dim=1, keepdim=True)
+    mean = share @ levels
+    return mean.float(), (share @ levels**2 - mean**2).sqrt().float()
+
+
+@dataclass(frozen=True)
+class Randomized:
+    """What a run trains and is tested on: the changed training set, the original test set and, where pixels
+    were changed, the test set changed in the same way."""
+
+    train: Split
+    test: Split
+    changed_test: Split | None
+
+
+def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int) -> Randomized:
+    """Apply one of PIXELS and a label corruption rate to a data set; all draws follow from the seed.
+
+    Test labels always stay clean, as in the paper. Changed images are cropped, original ones are not.
+
+    Raises:
+        InputError: unknown kind of pixels, or a rate outside [0, 1].
+    """
+    one_of("pixel randomization", pixels, PIXELS)
+    train, test = dataset.train, dataset.test
+    generator = torch.Generator().manual_seed(seed)
+    labels = corrupt_labels(train.labels, label_corruption, len(dataset.classes), generator)
+    if pixels == "original":
+        return Randomized(Split(train.images, labels), test, None)
+    size = crop_size(train.images.shape[-1])
+    images, test_images = center_crop(train.images, size), center_crop(test.images, size)
+    if pixels == "shuffled":
+        permutation = pixel_permutation(size, size, generator)
+        changed = shuffle_pixels(images, permutation), shuffle_pixels(test_images, permutation)
+    elif pixels == "random":
+        changed = random_pixels(images, generator), random_pixels(test_images, generator)
+    else:
+        moments = channel_moments(images)
+        changed = (gaussian_pixels(part, *moments, generator) for part in (images, test_images))
+    train_images, changed_test_images = changed
+    return Randomized(Split(train_images, labels), test, Split(changed_test_images, test.labels))

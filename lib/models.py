@@ -1,0 +1,158 @@
+"""The paper's CIFAR-10 networks (its appendix A), to the parameter.
+
+Every network maps standardized images [N, 3, S, S] to logits [N, classes]. The paper states neither
+initialization nor batch-norm constants: weights are He-normal, biases zero, batch norm as PyTorch has it.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.config import InputError, one_of
+
+# Stages of the small Inception: (1x1 filters, 3x3 filters) of an Inception module,
+# or one number, the 3x3 stride-2 filters of a downsampling module.
+INCEPTION_STAGES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
+MODELS = ("inception", "inception_no_bn", "alexnet", "mlp_3x512", "mlp_1x512")
+HAS_DROPOUT = ("alexnet", "mlp_3x512", "mlp_1x512")  # the networks with hidden fully connected layers
+
+
+class ShiftBatchNorm(nn.BatchNorm2d):
+    """Batch norm that learns a shift and no scale: one parameter a filter, as the paper's count requires."""
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
+
+
+class ConvModule(nn.Sequential):
+    """Convolution, batch norm (or a bias in its place), ReLU.
+
+    At stride 2 one row and column of zeros before the image make windows that are the mirror image of
+    TensorFlow's SAME padding, which puts them behind it.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, kernel: int, batch_norm: bool, stride: int = 1):
+        conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=not batch_norm)
+        norm = [ShiftBatchNorm(channels_out)] if batch_norm else []
+        super().__init__(conv, *norm, nn.ReLU(inplace=True))
+
+
+class Concatenate(nn.Module):
+    """Runs branches side by side on one input and concatenates their channels."""
+
+    def __init__(self, *branches: nn.Module):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def inception(num_classes: int, image_size: int, width: float, batch_norm: bool = True) -> nn.Sequential:
+    """The paper's small Inception: 1,649,402 parameters at width 1, with or without batch norm."""
+    channels = _scaled(96, width)
+    layers: list[nn.Module] = [ConvModule(3, channels, 3, batch_norm)]
+    for stage in INCEPTION_STAGES:
+        if isinstance(stage, tuple):
+            ones, threes = (_scaled(filters, width) for filters in stage)
+            layers.append(
+                Concatenate(ConvModule(channels, ones, 1, batch_norm), ConvModule(channels, threes, 3, batch_norm))
+            )
+            channels = ones + threes
+        else:
+            filters = _scaled(stage, width)
+            conv = ConvModule(channels, filters, 3, batch_norm, stride=2)
+            layers.append(Concatenate(conv, nn.MaxPool2d(3, stride=2, padding=1)))
+            channels += filters
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+class LocalResponseNorm(nn.Module):
+    """Across-channel response normalization, x / (k + alpha / size * sum of squares in the window) ** beta.
+
+    Equal to torch.nn.LocalResponseNorm with beta = 3/4, whose average pooling is several times slower than
+    the 1x1 convolution with a banded matrix used here. Defaults: the TensorFlow CIFAR tutorial's constants.
+    """
+
+    def __init__(self, channels: int, size: int = 9, alpha: float = 0.001, k: float = 1.0):
+        super().__init__()
+        self.k = k
+        index = torch.arange(channels)
+        band = (index[:, None] - index[None, :]).abs() <= size // 2
+        self.register_buffer("band", (alpha / size) * band.float()[:, :, None, None], persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = (F.conv2d(x * x, self.band).float() + self.k).rsqrt()  # scale ** -1/2, in fp32: it is close to 1
+        return x * (scale * scale.sqrt()).to(x.dtype)  # beta = 3/4 from two square roots, cheaper than pow
+
+
+def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> nn.Sequential:
+    """The paper's small AlexNet: 1,387,786 parameters at width 1 on 28x28 images."""
+    channels, hidden1, hidden2 = (_scaled(units, width) for units in (64, 384, 192))
+    layers: list[nn.Module] = []
+    for channels_in in (3, channels):
+        layers += [nn.Conv2d(channels_in, channels, 5, padding=2), nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True), LocalResponseNorm(channels)]  # ceil_mode: TF's SAME
+    size = math.ceil(math.ceil(image_size / 2) / 2)
+    layers += [nn.Flatten(), *_hidden(channels * size * size, hidden1, dropout), *_hidden(hidden1, hidden2, dropout)]
+    return nn.Sequential(*layers, nn.Linear(hidden2, num_classes))
+
+
+def mlp(num_classes: int, image_size: int, width: float, dropout: float, depth: int) -> nn.Sequential:
+    """`depth` hidden layers of 512 ReLU units: 1,209,866 parameters at depth 1, 1,735,178 at depth 3."""
+    units, layers, inputs = _scaled(512, width), [nn.Flatten()], 3 * image_size * image_size
+    for _ in range(depth):
+        layers += _hidden(inputs, units, dropout)
+        inputs = units
+    return nn.Sequential(*layers, nn.Linear(inputs, num_classes))
+
+
+def build_model(
+    name: str, num_classes: int = 10, image_size: int = 28, width: float = 1.0, dropout: float = 0.0
+) -> nn.Sequential:
+    """Build and initialize a network from torch's global random state.
+
+    Args:
+        name: one of MODELS.
+        num_classes: logits.
+        image_size: height and width of the input in pixels.
+        width: factor on the number of filters and hidden units; 1 is the paper's network.
+        dropout: probability of zeroing a hidden fully connected unit; only networks in HAS_DROPOUT take one.
+
+    Raises:
+        InputError: unknown name, or dropout for a network without hidden fully connected layers.
+    """
+    one_of("model", name, MODELS)
+    if dropout and name not in HAS_DROPOUT:
+        raise InputError(f"model {name!r} takes no dropout; allowed for: {', '.join(HAS_DROPOUT)}")
+    if name.startswith("inception"):
+        model = inception(num_classes, image_size, width, batch_norm=name == "inception")
+    elif name == "alexnet":
+        model = alexnet(num_classes, image_size, width, dropout)
+    else:
+        model = mlp(num_classes, image_size, width, dropout, depth=3 if name == "mlp_3x512" else 1)
+    return model.apply(_initialize)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _scaled(units: int, width: float) -> int:
+    return max(1, round(units * width))
+
+
+def _hidden(inputs: int, units: int, dropout: float) -> list[nn.Module]:
+    return [nn.Linear(inputs, units), nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
+
+
+def _initialize(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d | nn.Linear):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

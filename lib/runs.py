@@ -1,0 +1,260 @@
+"""What a run is, what its record holds, and where records live.
+
+A run's key hashes its settings, the data set's fingerprint and the recipe version; the commit, library
+versions, hardware and wall time belong to its provenance. One readable JSON file holds one record.
+"""
+
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.config import InputError
+
+RECIPE = 1  # bump by hand when training itself changes: older records then no longer count as these runs
+STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
+
+
+@dataclass(frozen=True)
+class Run:
+    """Every setting that changes a result, with the paper's values as defaults where it states them."""
+
+    dataset: str
+    model: str
+    seed: int = 0  # initialization, data order, augmentation, corruption, and which subset of the data
+    train_size: int | None = None  # stratified subset of the training set; None: all
+    test_size: int | None = None  # test images evaluated after every epoch; the final evaluation takes them all
+    validation_size: int = 0  # training images held out, stratified, and evaluated after every epoch
+    pixels: str = "original"
+    label_corruption: float = 0.0
+    width: float = 1.0
+    optimizer: str = "sgd"  # or "adam"
+    learning_rate: float = 0.1
+    decay: float = 0.95  # factor on the learning rate after every epoch
+    momentum: float = 0.9
+    batch_size: int | None = 128  # None: the whole training set, one step an epoch
+    epochs: int = 64
+    stop_when_fitted: bool = False  # end after the epoch whose loss is below 0.05 with every example fitted
+    weight_decay: float = 0.0
+    dropout: float = 0.0
+    random_crop: bool = False
+    flip_and_rotate: bool = False
+    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32": never
+
+    def key(self, fingerprint: str) -> str:
+        """16 hexadecimal digits that identify this run on the data set with this fingerprint."""
+        text = json.dumps([asdict(self), fingerprint, RECIPE], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def randomization(self) -> str:
+        """The paper's name for what was done to the training set."""
+        if self.pixels != "original":
+            return {"shuffled": "shuffled pixels", "random": "random pixels", "gaussian": "gaussian"}[self.pixels]
+        names = {0.0: "true labels", 1.0: "random labels"}
+        return names.get(self.label_corruption, "partially corrupted labels")
+
+    @property
+    def regularizers(self) -> str:
+        """The explicit regularizers that are on, joined by ' + ', or 'none'."""
+        switches = {
+            "random crop": self.random_crop,
+            "flip and rotate": self.flip_and_rotate,
+            "weight decay": self.weight_decay,
+            "dropout": self.dropout,
+        }
+        return " + ".join(name for name, value in switches.items() if value) or "none"
+
+    def label(self) -> str:
+        """A short human-readable name."""
+        rate = f" {self.label_corruption:g}" if self.randomization.startswith("partially") else ""
+        extras = [] if self.regularizers == "none" else [self.regularizers]
+        extras += [] if self.optimizer == "sgd" else [self.optimizer]
+        extras += ["full batch"] if self.batch_size is None else []
+        return ", ".join([f"{self.model} on {self.randomization}{rate}", *extras, f"seed {self.seed}"])
+
+
+@dataclass(frozen=True)
+class Record:
+    """What came of a run.
+
+    history: one list per column, one value per epoch. train_* are running means over the epoch's
+        mini-batches as trained on; eval_train_accuracy is a full pass in eval mode, made only in epochs
+        whose running accuracy is at least 99 % until all are fitted once, else None.
+    final: losses and accuracies of the network after its last epoch, in eval mode, over all training
+        and all test images; changed_test_* where the pixels were changed.
+    outcome: 'epochs' (all were run), 'fitted' (the run's stopping rule) or 'diverged' (non-finite loss).
+    reached: epochs and steps until the running training loss was below 0.05, and until every training
+        example was classified correctly; None where that never happened.
+    """
+
+    run: Run
+    fingerprint: str
+    outcome: str
+    final: dict[str, float | None]
+    reached: dict[str, int | None]
+    history: dict[str, list[float | None]]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The run's key."""
+        return self.run.key(self.fingerprint)
+
+    def to_json(self) -> str:
+        """Standard JSON, a line per history column; non-finite numbers become null."""
+        text = json.dumps(_finite(asdict(self) | {"key": self.key, "recipe": RECIPE}), indent=1, allow_nan=False)
+        return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Record":
+        """Read what to_json wrote.
+
+        Raises:
+            ValueError, KeyError, TypeError: not such a text, or its key does not match its settings.
+        """
+        values = json.loads(text)
+        key, _ = values.pop("key"), values.pop("recipe")
+        values["run"] = Run(**values["run"])
+        record = cls(**values)
+        if record.key != key:
+            raise ValueError(f"key {key} does not belong to these settings")
+        return record
+
+
+class RunStore:
+    """A folder of records, by data set; several processes may share it."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def path(self, run: Run, fingerprint: str) -> Path:
+        """Where this run's record is or will be."""
+        words = re.sub(r"[^a-z0-9.]+", "-", run.label().replace("_", "").lower())
+        return self.root / run.dataset / f"{words}-{run.key(fingerprint)}.json"
+
+    def load(self, run: Run, fingerprint: str) -> Record | None:
+        """The run's record, or None where there is none; a damaged one is named on stderr and counts as none."""
+        path = self.path(run, fingerprint)
+        try:
+            record = Record.from_json(path.read_text())
+            if record.key != run.key(fingerprint):
+                raise ValueError("it holds another run")
+            return record
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
+            return None
+
+    def save(self, record: Record) -> Path:
+        """Write a record atomically and drop its run's checkpoint."""
+        path = self.path(record.run, record.fingerprint)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(record.to_json())
+        os.replace(partial, path)
+        self.checkpoint(record.run, record.fingerprint).unlink(missing_ok=True)
+        return path
+
+    def checkpoint(self, run: Run, fingerprint: str) -> Path:
+        """Where this run's state after its last finished epoch is kept while it trains."""
+        return self._work(run, fingerprint, ".pt")
+
+    @contextmanager
+    def claim(self, run: Run, fingerprint: str) -> Iterator[bool]:
+        """Hold the run for this process while in the block; yields False where another process holds it.
+
+        The lock is the operating system's: it goes with its process, however that ends.
+        """
+        with self._work(run, fingerprint, ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def check_writable(self) -> None:
+        """Refuse a store that cannot take what training will write.
+
+        Raises:
+            InputError: it cannot be created or written, or its disk has less than STORE_BYTES of room.
+        """
+        probe = self.root / ".work" / f"probe-{os.getpid()}"
+        try:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"store {self.root} is not writable: {error.strerror}") from error
+        free = shutil.disk_usage(self.root).free
+        if free < STORE_BYTES:
+            raise InputError(f"store {self.root} has {free >> 20} MiB of free disk; needed: {STORE_BYTES >> 20} MiB")
+
+    def _work(self, run: Run, fingerprint: str, suffix: str) -> Path:
+        folder = self.root / ".work"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{run.key(fingerprint)}{suffix}"
+
+
+def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per record: settings, derived names, outcome, final values in [0, 1], what was reached, key.
+
+    best_test_accuracy is the highest of the epochs; early_stopped_test_accuracy that of the epoch with the
+    highest validation accuracy (the first of equals), where images were held out.
+    """
+    rows = []
+    for record in records:
+        names = {"randomization": record.run.randomization, "regularizers": record.run.regularizers}
+        rows.append(
+            {"key": record.key} | asdict(record.run) | names | {"outcome": record.outcome, "ran": _epochs(record)}
+            | record.final | record.reached | _best(record)
+        )
+    columns = [f.name for f in fields(Run)]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", *columns])
+
+
+def history_frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row per record and epoch: the history's columns, the settings, the key, and steps so far."""
+    frames = []
+    for record in records:
+        names = {"key": record.key, "randomization": record.run.randomization, "regularizers": record.run.regularizers}
+        frame = pd.DataFrame(record.history).assign(**names, **asdict(record.run))
+        frames.append(frame.assign(step=frame["epoch"] * record.provenance["steps_per_epoch"]))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _epochs(record: Record) -> int:
+    return len(record.history["epoch"])
+
+
+def _best(record: Record) -> dict[str, float | None]:
+    history = pd.DataFrame(record.history, dtype=float)
+    if history.empty or history["test_accuracy"].isna().all():
+        return {"last_test_accuracy": None, "best_test_accuracy": None, "early_stopped_test_accuracy": None}
+    held_out = history.get("validation_accuracy", pd.Series(dtype=float)).dropna()
+    return {
+        "last_test_accuracy": history["test_accuracy"].iloc[-1],
+        "best_test_accuracy": history["test_accuracy"].max(),
+        "early_stopped_test_accuracy": history["test_accuracy"][held_out.idxmax()] if len(held_out) else None,
+    }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
