@@ -5,7 +5,9 @@ Every choice has one name: the environment variable that `make` sets, lower-case
 
 import json
 import os
-from collections.abc import Iterable
+import signal
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -78,3 +80,16 @@ def parse_parameter(text: str) -> tuple[str, object]:
         return name.strip(), json.loads(value)
     except json.JSONDecodeError:
         return name.strip(), value
+
+
+def run_command(main: Callable[[], int]) -> int:
+    """Run a command line: a wrong input or a full disk is one line on stderr and exit status 2, no traceback."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends as gently as Ctrl-C
+    try:
+        return main()
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is recorded; the same command goes on from there", file=sys.stderr)
+        return 130

@@ -28,19 +28,6 @@ class ShiftBatchNorm(nn.BatchNorm2d):
         self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
-class ConvModule(nn.Sequential):
-    """Convolution, batch norm (or a bias in its place), ReLU.
-
-    At stride 2 one row and column of zeros before the image make windows that are the mirror image of
-    TensorFlow's SAME padding, which puts them behind it.
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, batch_norm: bool, stride: int = 1):
-        conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=not batch_norm)
-        norm = [ShiftBatchNorm(channels_out)] if batch_norm else []
-        super().__init__(conv, *norm, nn.ReLU(inplace=True))
-
-
 class Concatenate(nn.Module):
     """Runs branches side by side on one input and concatenates their channels."""
 
@@ -49,24 +36,37 @@ class Concatenate(nn.Module):
         self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, sum of the branches' channels, H', W']."""
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
 def inception(num_classes: int, image_size: int, width: float, batch_norm: bool = True) -> nn.Sequential:
-    """The paper's small Inception: 1,649,402 parameters at width 1, with or without batch norm."""
+    """The paper's small Inception: 1,649,402 parameters at width 1, with or without batch norm.
+
+    Its module is convolution, batch norm, ReLU. Norm and ReLU work channel by channel, so they follow the
+    concatenation of the convolutions here: the same function in fewer and, in memory, contiguous steps. (A
+    max-pool of ReLU outputs is unchanged by another ReLU.)
+    """
+
+    def conv(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+        # At stride 2 the padding puts the row of zeros before the image, TensorFlow's SAME behind it: mirrored.
+        return nn.Conv2d(channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=not batch_norm)
+
+    def norm(channels: int) -> list[nn.Module]:
+        return [ShiftBatchNorm(channels)] if batch_norm else []
+
     channels = _scaled(96, width)
-    layers: list[nn.Module] = [ConvModule(3, channels, 3, batch_norm)]
+    layers: list[nn.Module] = [nn.Sequential(conv(3, channels, 3), *norm(channels), nn.ReLU(inplace=True))]
     for stage in INCEPTION_STAGES:
         if isinstance(stage, tuple):
             ones, threes = (_scaled(filters, width) for filters in stage)
-            layers.append(
-                Concatenate(ConvModule(channels, ones, 1, batch_norm), ConvModule(channels, threes, 3, batch_norm))
-            )
+            branches = conv(channels, ones, 1), conv(channels, threes, 3)
             channels = ones + threes
+            layers.append(nn.Sequential(Concatenate(*branches), *norm(channels), nn.ReLU(inplace=True)))
         else:
             filters = _scaled(stage, width)
-            conv = ConvModule(channels, filters, 3, batch_norm, stride=2)
-            layers.append(Concatenate(conv, nn.MaxPool2d(3, stride=2, padding=1)))
+            branch = nn.Sequential(conv(channels, filters, 3, stride=2), *norm(filters))
+            layers.append(nn.Sequential(Concatenate(branch, nn.MaxPool2d(3, 2, padding=1)), nn.ReLU(inplace=True)))
             channels += filters
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
 
@@ -86,6 +86,7 @@ class LocalResponseNorm(nn.Module):
         self.register_buffer("band", (alpha / size) * band.float()[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> the same shape."""
         scale = (F.conv2d(x * x, self.band).float() + self.k).rsqrt()  # scale ** -1/2, in fp32: it is close to 1
         return x * (scale * scale.sqrt()).to(x.dtype)  # beta = 3/4 from two square roots, cheaper than pow
 
@@ -144,7 +145,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _scaled(units: int, width: float) -> int:
-    return max(1, round(units * width))
+    """Units at a width, in multiples of 8 (as all of the paper's are): others are slow on every processor."""
+    return max(8, 8 * round(units * width / 8))
 
 
 def _hidden(inputs: int, units: int, dropout: float) -> list[nn.Module]:

@@ -21,8 +21,10 @@ from typing import Any
 import pandas as pd
 
 from lib.config import InputError
+from lib.statistics import crossing
 
 RECIPE = 1  # bump by hand when training itself changes: older records then no longer count as these runs
+OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
 
@@ -212,6 +214,8 @@ class RunStore:
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record: settings, derived names, outcome, final values in [0, 1], what was reached, key.
 
+    overfit_time: epochs until the running training loss crossed OVERFIT_LOSS, linear between epochs.
+    running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
     best_test_accuracy is the highest of the epochs; early_stopped_test_accuracy that of the epoch with the
     highest validation accuracy (the first of equals), where images were held out.
     """
@@ -219,8 +223,11 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     for record in records:
         names = {"randomization": record.run.randomization, "regularizers": record.run.regularizers}
         rows.append(
-            {"key": record.key} | asdict(record.run) | names | {"outcome": record.outcome, "ran": _epochs(record)}
-            | record.final | record.reached | _best(record)
+            {"key": record.key, **asdict(record.run), **names, "outcome": record.outcome}
+            | {"epochs_run": len(record.history["epoch"]), "overfit_time": _overfit_time(record)}
+            | record.final
+            | record.reached
+            | _best(record)
         )
     columns = [f.name for f in fields(Run)]
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", *columns])
@@ -236,19 +243,20 @@ def history_frame(records: Iterable[Record]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _epochs(record: Record) -> int:
-    return len(record.history["epoch"])
+def _overfit_time(record: Record) -> float:
+    losses = pd.Series(record.history["train_loss"], record.history["epoch"], dtype=float)
+    return crossing(losses, OVERFIT_LOSS)
 
 
 def _best(record: Record) -> dict[str, float | None]:
     history = pd.DataFrame(record.history, dtype=float)
-    if history.empty or history["test_accuracy"].isna().all():
-        return {"last_test_accuracy": None, "best_test_accuracy": None, "early_stopped_test_accuracy": None}
-    held_out = history.get("validation_accuracy", pd.Series(dtype=float)).dropna()
+    test = history["test_accuracy"]
+    held_out = history["validation_accuracy"].dropna()
     return {
-        "last_test_accuracy": history["test_accuracy"].iloc[-1],
-        "best_test_accuracy": history["test_accuracy"].max(),
-        "early_stopped_test_accuracy": history["test_accuracy"][held_out.idxmax()] if len(held_out) else None,
+        "running_train_accuracy": history["train_accuracy"].iloc[-1],
+        "last_test_accuracy": test.iloc[-1],
+        "best_test_accuracy": test.max(),
+        "early_stopped_test_accuracy": test[held_out.idxmax()] if len(held_out) else None,
     }
 
 

@@ -27,9 +27,8 @@ from lib.corruption import randomize
 from lib.data import Dataset, Split, stratified_order, stratified_subset
 from lib.models import build_model, count_parameters
 from lib.preprocessing import center_crop, crop_size, flip_and_rotate, random_crop, standardize
-from lib.runs import Record, Run
+from lib.runs import OVERFIT_LOSS, Record, Run
 
-OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making
 EVAL_BATCH = 500
 MICRO_BATCH = 1000  # images whose activations are in memory at once: full-batch gradients are summed over these
