@@ -175,10 +175,9 @@ def _explicit_regularization(frame: pd.DataFrame, context: Context) -> Iterator[
         if pd.isna(row.train_accuracy):
             continue  # a failure to converge is no criterion: earlier replications did converge; it is shown
         # The paper's augmentation rows give the running accuracy of the online mini-batches.
-        column = "train_accuracy" if row.regularizer == "weight_decay" else "running_train_accuracy"
-        values = arm(frame, "Table 4", row.regularizer, row.model, column)
-        regularizer = row.regularizer.replace("_", " ")
-        text = f"{MODEL_NAMES[row.model]} fits random labels with {regularizer}: {COLUMNS[column]}"
+        column = "train_accuracy" if row.arm == "weight decay" else "running_train_accuracy"
+        values = arm(frame, "Table 4", row.arm, row.model, column)
+        text = f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}: {COLUMNS[column]}"
         yield Criterion(text, values, low=FITTED, paper=row.train_accuracy)
 
 
@@ -243,6 +242,13 @@ CLAIMS = {
         ),
     )
 }
+
+
+def with_relative_time(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with relative_time: a run's overfit_time over that of its network and seed on true labels (Fig. 1b)."""
+    clean = frame[frame["label_corruption"] == 0].set_index(["model", "seed"])["overfit_time"].astype(float)
+    reference = pd.Series(frame.set_index(["model", "seed"]).index.map(clean.to_dict()), frame.index, dtype=float)
+    return frame.assign(relative_time=frame["overfit_time"].astype(float) / reference)
 
 
 def criteria_frame(claim: Claim, frame: pd.DataFrame, context: Context) -> pd.DataFrame:

@@ -53,6 +53,7 @@ class Profile:
     slow: Setting  # Inception on random labels with augmentation: the paper's Table 4 decays more slowly
     full_batch: dict[str, Setting]  # gradient descent on the whole training set, by network
     stop_when_fitted: bool
+    is_result: bool = True
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
     dropout: float = 0.5
 
@@ -80,6 +81,7 @@ PROFILES = {
             slow=Setting(0.1, 2, width=0.05, batch_size=50, decay=0.999),
             full_batch={"mlp_1x512": Setting(0.1, 2, width=0.1, decay=1.0)},
             stop_when_fitted=True,
+            is_result=False,
         ),
         Profile(
             "quick",
@@ -209,7 +211,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             run = replace(base_run(profile, dataset, model, seed), dropout=profile.dropout)
             yield Arm("Table 1, true labels", *_regularized(run, profile))
         for row in paper.table4().itertuples():
-            yield Arm("Table 4", row.regularizer, _table4_run(profile, dataset, row.model, row.regularizer, seed))
+            yield Arm("Table 4", row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
 
 
 def _regularized(run: Run, profile: Profile) -> tuple[str, Run]:
@@ -219,11 +221,11 @@ def _regularized(run: Run, profile: Profile) -> tuple[str, Run]:
 
 
 def _table4_run(profile: Profile, dataset: str, model: str, regularizer: str, seed: int) -> Run:
-    if regularizer == "weight_decay":
+    if regularizer == "weight decay":
         run = replace(base_run(profile, dataset, model, seed), weight_decay=profile.weight_decays[0])
     else:
         run = base_run(profile, dataset, model, seed, profile.slow)
-        run = replace(run, random_crop=regularizer == "random_crop", flip_and_rotate=regularizer == "augmentation")
+        run = replace(run, random_crop=regularizer == "random crop", flip_and_rotate=regularizer == "augmentation")
     return replace(run, label_corruption=1.0)
 
 

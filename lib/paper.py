@@ -28,20 +28,27 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def table1() -> pd.DataFrame:
-    """Table 1, 19 rows: model, labels ('true'/'random'), random_crop, weight_decay (bool), train and test accuracy."""
+    """Table 1, 19 rows: model, labels ('true'/'random'), random_crop, weight_decay (bool), train and test accuracy.
+
+    group and arm name a row as experiments.explicit_regularization does.
+    """
     frame = _read("table1_cifar10").copy()
     for switch in ("random_crop", "weight_decay"):
         frame[switch] = frame[switch] == "yes"
+    switches = {"random crop": frame["random_crop"], "weight decay": frame["weight_decay"]}
+    frame["group"] = "Table 1, " + frame["labels"] + " labels"
+    frame["arm"] = [" + ".join(name for name, on in switches.items() if on[row]) or "none" for row in frame.index]
     for column in ("train_accuracy", "test_accuracy"):
         frame[column] /= 100
     return frame
 
 
 def table4() -> pd.DataFrame:
-    """Table 4, random labels with a regularizer left on: model, regularizer, train_accuracy (NaN: failed), note."""
+    """Table 4, random labels with a regularizer left on: model, regularizer, train_accuracy (NaN: failed), note;
+    group and arm as in experiments.explicit_regularization."""
     frame = _read("table4_random_labels_with_regularizers").copy()
     frame["train_accuracy"] /= 100
-    return frame
+    return frame.assign(group="Table 4", arm=frame["regularizer"].str.replace("_", " "))
 
 
 def fig1a() -> pd.DataFrame:

@@ -1,0 +1,234 @@
+"""Tidy data frame -> Figure. Colour-blind safe, and told apart by line or marker too, so readable in grey.
+
+Figures are drawn on matplotlib Figures of their own: nothing is shown and no global state is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from lib import paper
+from lib.claims import MODEL_NAMES
+
+COLORS = sns.color_palette("colorblind")
+DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+STYLE = {
+    "svg.hashsalt": "replication",  # the same figure is the same file
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "figure.constrained_layout.use": True,
+}
+matplotlib.rcParams.update(STYLE)
+
+
+def look(names: Sequence[str], name: str) -> dict[str, object]:
+    """Colour, dashes and marker of a name by its place among the names."""
+    place = list(names).index(name)
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "linestyle": DASHES[place % len(DASHES)],
+        "marker": MARKERS[place % len(MARKERS)],
+    }
+
+
+def loss_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+    """Training loss by step, one line a seed and randomization; the paper's curves dashed and grey behind."""
+    figure = Figure(figsize=(7.5, 4.2))
+    axes = figure.subplots()
+    names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
+    if reference is not None:
+        for _, curve in reference.groupby("randomization"):
+            axes.plot(curve["step"] / 1000, curve["average_loss"], color="0.6", linestyle="--", linewidth=1, zorder=1)
+    _lines(axes, history.assign(steps=history["step"] / 1000), "randomization", names, "steps", "train_loss")
+    axes.set(xlabel="thousand steps", ylabel="training loss (running mean of the epoch)", ylim=(0, None))
+    _legend(axes, names, {"paper": Line2D([], [], color="0.6", linestyle="--")} if reference is not None else {})
+    return figure
+
+
+def strip(
+    frame: pd.DataFrame,
+    value: str,
+    rows: str,
+    label: str,
+    reference: Mapping[str, float] | None = None,
+    lines: Mapping[str, float] | None = None,
+) -> Figure:
+    """One dot per seed in a row for each value of the column `rows`, in order of appearance.
+
+    Args:
+        frame: tidy; the value's column and the rows' column.
+        value: column on the x axis.
+        rows: column that names the rows.
+        label: of the x axis.
+        reference: the paper's value by row, a hollow diamond.
+        lines: named vertical lines.
+    """
+    names = list(dict.fromkeys(frame[rows]))
+    figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(names)))
+    axes = figure.subplots()
+    handles = {"one seed": Line2D([], [], color=COLORS[0], marker="o", linestyle="none")}
+    for place, name in enumerate(names):
+        values = frame.loc[frame[rows] == name, value].astype(float).dropna()
+        offsets = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0.0] * len(values)
+        axes.plot(values, place + np.asarray(offsets), "o", color=COLORS[0], alpha=0.85)
+        if reference and pd.notna(reference.get(name, np.nan)):
+            axes.plot(reference[name], place, "D", markerfacecolor="none", color="0.25", markersize=8)
+            handles["paper"] = Line2D([], [], color="0.25", marker="D", markerfacecolor="none", linestyle="none")
+    for place, (name, position) in enumerate((lines or {}).items()):
+        style = {"color": "0.4", "linestyle": DASHES[place + 1], "linewidth": 1}
+        axes.axvline(position, **style)
+        handles[name] = Line2D([], [], **style)
+    axes.set(yticks=range(len(names)), xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticklabels(names)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return figure
+
+
+def corruption_curves(
+    frame: pd.DataFrame, value: str, label: str, reference: pd.DataFrame | None = None, chance: float | None = None
+) -> Figure:
+    """A value over the corruption rate: the mean of the seeds as a line, every seed as a marker, by network.
+
+    Args:
+        frame: columns model, label_corruption and the value.
+        value: column on the y axis.
+        label: of the y axis.
+        reference: the paper's curve, columns model, corruption and a third with the value; drawn hollow, dotted.
+        chance: a horizontal line.
+    """
+    figure = Figure(figsize=(7.5, 4.2))
+    axes = figure.subplots()
+    _corruption_axes(axes, frame, value, reference, chance)
+    axes.set(xlabel="share of labels replaced at random", ylabel=label)
+    return figure
+
+
+def _corruption_axes(
+    axes: Axes, frame: pd.DataFrame, value: str, reference: pd.DataFrame | None, chance: float | None
+) -> None:
+    names, extra = list(dict.fromkeys(frame["model"])), {}
+    for name in names:
+        part = frame.loc[frame["model"] == name, ["label_corruption", value]].astype(float)
+        style = look(names, name)
+        mean = part.groupby("label_corruption")[value].mean()
+        axes.plot(mean.index, mean, color=style["color"], linestyle=style["linestyle"])
+        axes.plot(part["label_corruption"], part[value], style["marker"], color=style["color"], markersize=5, alpha=0.8)
+        if reference is not None:
+            curve = reference[reference["model"] == name]
+            axes.plot(curve["corruption"], curve.iloc[:, 2], style["marker"], color="0.5", markerfacecolor="none")
+            extra["paper (hollow)"] = Line2D([], [], color="0.5", marker="o", markerfacecolor="none", linestyle="none")
+    if chance is not None:
+        axes.axhline(chance, color="0.4", linewidth=1, linestyle=":")
+        extra["chance"] = Line2D([], [], color="0.4", linewidth=1, linestyle=":")
+    _legend(axes, names, extra, markers=True)
+
+
+def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str, per: str = "model") -> Figure:
+    """A value by epoch: one panel for each value of `per`, one line for each seed and value of `by`."""
+    panels = list(dict.fromkeys(history[per]))
+    figure = Figure(figsize=(max(7.5, 3.2 * len(panels)), 3.6))
+    names = sorted(set(history[by]))
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        _lines(axes, history[history[per] == panel], by, names, "epoch", value)
+        axes.set(title=MODEL_NAMES.get(panel, panel), xlabel="epoch")
+    figure.axes[0].set_ylabel(label)
+    _legend(figure.axes[-1], names, {})
+    return figure
+
+
+def batch_norm_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+    """Fig. 2b: test accuracy by step with and without batch norm, every seed; the paper's readings as grey dots."""
+    figure = Figure(figsize=(7.5, 4.2))
+    axes = figure.subplots()
+    models = ("inception", "inception_no_bn")
+    named = history.assign(network=history["model"].map(MODEL_NAMES))
+    extra = {}
+    if reference is not None:
+        for model, mark in zip(models, (".", "x"), strict=True):
+            curve = reference[(reference["model"] == model) & (reference["split"] == "test")]
+            axes.plot(curve["step"], curve["accuracy"], mark, color="0.65", markersize=3)
+            extra[f"paper, {MODEL_NAMES[model]}"] = Line2D([], [], color="0.65", marker=mark, linestyle="none")
+    _lines(axes, named, "network", [MODEL_NAMES[model] for model in models], "step", "test_accuracy")
+    axes.set(xlabel="step", ylabel="test accuracy")
+    _legend(axes, [MODEL_NAMES[model] for model in models], extra)
+    return figure
+
+
+def early_stopping_curves(history: pd.DataFrame) -> Figure:
+    """Accuracy by epoch on held-out and on test images, a panel for each network; the chosen epoch is marked."""
+    models = list(dict.fromkeys(history["model"]))
+    figure = Figure(figsize=(9, 3.6))
+    for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
+        for _, run in history[history["model"] == model].groupby("seed"):
+            chosen = run.loc[run["validation_accuracy"].idxmax()]
+            axes.plot(run["epoch"], run["test_accuracy"], color=COLORS[0])
+            axes.plot(run["epoch"], run["validation_accuracy"], color=COLORS[1], linestyle=":", linewidth=1)
+            axes.plot(chosen["epoch"], chosen["test_accuracy"], "D", color="black", markersize=6)
+        axes.set(title=MODEL_NAMES[model], xlabel="epoch")
+    figure.axes[0].set_ylabel("accuracy")
+    handles = {
+        "test": Line2D([], [], color=COLORS[0]),
+        "held out": Line2D([], [], color=COLORS[1], linestyle=":"),
+        "epoch chosen on held-out images": Line2D([], [], color="black", marker="D", linestyle="none"),
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def example_grid(rows: Mapping[str, tuple[Tensor, Sequence[str]]]) -> Figure:
+    """A row of captioned images for each name: images [N, 3, H, W] in 0..255 (others are clipped), N captions."""
+    columns = max(len(captions) for _, captions in rows.values())
+    figure = Figure(figsize=(columns + 1.4, 1.25 * len(rows)))
+    grid = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (name, (images, captions)) in zip(grid, rows.items(), strict=True):
+        for axes, image, caption in zip(row, images, captions, strict=True):
+            axes.imshow(image.clamp(0, 255).byte().permute(1, 2, 0).numpy(), interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(caption, fontsize=8)
+            axes.grid(visible=False)
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    return figure
+
+
+def overview(history: pd.DataFrame, corruption: pd.DataFrame, chance: float) -> Figure:
+    """The two pictures of the paper: loss on randomized data, and test error against label corruption."""
+    figure = Figure(figsize=(10, 3.8))
+    left, right = figure.subplots(1, 2)
+    names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
+    _lines(left, history, "randomization", names, "step", "train_loss")
+    left.set(title="Networks fit random data", xlabel="step", ylabel="training loss (Inception)", ylim=(0, None))
+    _legend(left, names, {})
+    frame = corruption.assign(test_error=1 - corruption["test_accuracy"].astype(float))
+    _corruption_axes(right, frame, "test_error", None, 1 - chance)
+    right.set(title="and generalize as far as labels allow", xlabel="share of labels replaced", ylabel="test error")
+    return figure
+
+
+def _lines(axes: Axes, frame: pd.DataFrame, by: str, names: Sequence[object], x: str, y: str) -> None:
+    """One thin line for each run of each name."""
+    for name in names:
+        style = look(names, name) | {"marker": None}
+        for _, run in frame[frame[by] == name].groupby("key"):
+            axes.plot(run[x], run[y], linewidth=1.4, alpha=0.85, **style)
+
+
+def _legend(axes: Axes, names: Sequence[object], extra: Mapping[str, Line2D], markers: bool = False) -> None:
+    handles = {}
+    for name in names:
+        style = look(names, name) | ({} if markers else {"marker": None})
+        handles[MODEL_NAMES.get(name, name)] = Line2D([], [], **style)
+    handles |= extra
+    axes.legend(handles.values(), handles.keys(), fontsize="small")
