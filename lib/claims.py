@@ -101,10 +101,12 @@ def _randomization(frame: pd.DataFrame, context: Context) -> Iterator[Criterion]
             yield Criterion(f"{label} fits random labels: training accuracy", train, FITTED, paper=row.train_accuracy)
         text = f"{label} trained on random labels is at chance: test accuracy"
         yield Criterion(text, test, context.chance - margin, context.chance + margin, row.test_accuracy)
-    times = pd.DataFrame({
-        name: arm(frame, "five randomizations", name, "inception", "overfit_time")
-        for name in paper.RANDOMIZATIONS.values()
-    })
+    times = pd.DataFrame(
+        {
+            name: arm(frame, "five randomizations", name, "inception", "overfit_time")
+            for name in paper.RANDOMIZATIONS.values()
+        }
+    )
     slowdown = times["random labels"] / times.max(axis=1, skipna=False)
     text = "Random labels are the slowest to fit: their time over the longest of the five"
     yield Criterion(text, slowdown, low=1.0, paper=1.0)
@@ -256,17 +258,19 @@ def criteria_frame(claim: Claim, frame: pd.DataFrame, context: Context) -> pd.Da
     rows = []
     for criterion in claim.criteria(frame, context):
         mean, low, high = mean_interval(list(criterion.known))
-        rows.append({
-            "criterion": criterion.text,
-            "paper": criterion.paper,
-            "ours": mean,
-            "interval_low": low,
-            "interval_high": high,
-            "seeds": len(criterion.known),
-            "required_low": criterion.low,
-            "required_high": criterion.high,
-            "holds": criterion.holds,
-        })
+        rows.append(
+            {
+                "criterion": criterion.text,
+                "paper": criterion.paper,
+                "ours": mean,
+                "interval_low": low,
+                "interval_high": high,
+                "seeds": len(criterion.known),
+                "required_low": criterion.low,
+                "required_high": criterion.high,
+                "holds": criterion.holds,
+            }
+        )
     return pd.DataFrame(rows)
 
 

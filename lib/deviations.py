@@ -136,7 +136,7 @@ def _implicit_regularization(profile: Profile) -> Iterator[Row]:
     models = ", ".join(profile.full_batch)
     yield (
         "optimizers", "an argument about linear models; no experiment", f"{models}: full-batch gradient descent with "
-        f"momentum, batches {LARGE_BATCH} times as large, Adam at {ADAM_LEARNING_RATE:g}",
+        f"momentum, batches and learning rate {LARGE_BATCH} times as large, Adam at {ADAM_LEARNING_RATE:g}",
         "asks of SGD what the paper asks of the others", "rows without a value of the paper's",
     )  # fmt: skip
 

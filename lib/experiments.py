@@ -16,7 +16,7 @@ from lib.models import HAS_DROPOUT
 from lib.runs import Record, Run, runs_frame
 
 ADAM_LEARNING_RATE = 1e-3  # Kingma & Ba's default
-LARGE_BATCH = 8  # times the usual batch
+LARGE_BATCH = 4  # times the usual batch, and the learning rate with it (Goyal et al. 2017's linear scaling)
 VALIDATION_SHARE = 10  # one of so many training images is held out for early stopping
 RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("original", 0.0),
@@ -86,19 +86,22 @@ PROFILES = {
         Profile(
             "quick",
             "all claims on two CPU cores in minutes: fewer images, narrower convolutional networks",
-            train_size=1000,
-            test_size=1000,
-            seeds=(0, 1),
+            train_size=500,
+            test_size=500,
+            seeds=(0, 1, 2),
             rates=(0.0, 0.25, 0.5, 0.75, 1.0),
             settings={
-                "inception": Setting(0.1, 60, width=0.25, batch_size=32, decay=0.97),
-                "inception_no_bn": Setting(0.05, 60, width=0.25, batch_size=32, decay=0.97),
-                "alexnet": Setting(0.01, 60, width=0.5, batch_size=32, decay=0.97),
-                "mlp_3x512": Setting(0.01, 60, batch_size=32, decay=0.97),
-                "mlp_1x512": Setting(0.01, 60, batch_size=32, decay=0.97),
+                "inception": Setting(0.1, 40, width=0.25, batch_size=64),
+                "inception_no_bn": Setting(0.05, 160, width=0.25, batch_size=64, decay=0.985),
+                "alexnet": Setting(0.01, 60, width=0.5, batch_size=64, decay=0.97),
+                "mlp_3x512": Setting(0.01, 60, batch_size=64, decay=0.97),
+                "mlp_1x512": Setting(0.01, 60, batch_size=64, decay=0.97),
             },
-            slow=Setting(0.1, 150, width=0.25, batch_size=32, decay=0.99),
-            full_batch={"mlp_1x512": Setting(0.1, 300, decay=1.0), "alexnet": Setting(0.1, 300, width=0.5, decay=1.0)},
+            slow=Setting(0.1, 150, width=0.25, batch_size=64, decay=0.985),
+            full_batch={
+                "mlp_1x512": Setting(0.03, 200, decay=1.0),
+                "alexnet": Setting(0.03, 200, width=0.5, decay=1.0),
+            },
             stop_when_fitted=True,
         ),
         Profile(
@@ -243,7 +246,8 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             yield Arm("optimizer", "SGD", run)
             gradient_descent = replace(base_run(profile, dataset, model, seed, setting), batch_size=None)
             yield Arm("optimizer", "full-batch gradient descent", gradient_descent)
-            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}", replace(run, batch_size=LARGE_BATCH * run.batch_size))
+            large = {"batch_size": LARGE_BATCH * run.batch_size, "learning_rate": LARGE_BATCH * run.learning_rate}
+            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}", replace(run, **large))
             yield Arm("optimizer", "Adam", replace(run, optimizer="adam", learning_rate=ADAM_LEARNING_RATE))
 
 

@@ -6,7 +6,7 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 import base64
 import html
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 from IPython.display import HTML
@@ -47,18 +47,22 @@ def number(value: float, digits: int = 3) -> str:
     return MISSING if pd.isna(value) else f"{value:.{digits}g}"
 
 
-def over_seeds(values: Iterable[float], form=percent) -> str:
-    """Mean of the seeds, their least and greatest, and their number."""
+def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, missing: str = MISSING) -> str:
+    """Mean of the seeds, their least and greatest, and their number; `missing` where no seed has a value."""
     values = pd.Series(list(values), dtype=float).dropna()
     if values.empty:
-        return MISSING
+        return missing
     if len(values) == 1:
         return f"{form(values.iloc[0])} (1 seed)"
     return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"
 
 
 def seed_table(
-    frame: pd.DataFrame, by: list[str], columns: Mapping[str, str], forms: Mapping[str, object] | None = None
+    frame: pd.DataFrame,
+    by: list[str],
+    columns: Mapping[str, str],
+    forms: Mapping[str, Callable[[float], str]] | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """One row per value of `by`, in order of appearance, each column summed up over the seeds.
 
@@ -67,10 +71,15 @@ def seed_table(
         by: columns that name a row; networks get their full names.
         columns: column of the frame -> its heading.
         forms: column -> how one number is written; per cent where not given.
+        missing: column -> what stands where runs have no such value; runs without a record read 'not run'.
     """
-    rows = []
+    forms, missing, rows = forms or {}, missing or {}, []
     for key, part in frame.groupby(by, sort=False, dropna=False):
-        values = {title: over_seeds(part[name], (forms or {}).get(name, percent)) for name, title in columns.items()}
+        absent = missing if part["key"].notna().any() else {}
+        values = {
+            title: over_seeds(part[name], forms.get(name, percent), absent.get(name, MISSING))
+            for name, title in columns.items()
+        }
         rows.append(dict(zip(by, key, strict=True)) | values)
     result = pd.DataFrame(rows, columns=[*by, *columns.values()])
     if "model" in by:
@@ -190,17 +199,19 @@ def deviations_table(study: Study) -> HTML:
     return table(deviations(study.claim.name, study.profile, study.dataset.name).astype(str).map(html.escape))
 
 
-def provenance(study: Study) -> HTML:
+def provenance(*studies: Study) -> HTML:
     """Where the page's numbers come from, and the command that makes them again."""
+    study = studies[0]
+    records = list({record.key: record for each in studies for record in each.records}.values())
     facts = {
         "Command": f"make report PROFILE={study.profile.name} DATASET={study.dataset.name}",
-        "Records": f"{len(study.records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
-        "Training time": f"{_total_seconds(study.records) / 60:.1f} minutes in all",
-        "Trained": _span(record.provenance["started"][:10] for record in study.records),
-        "Source": _joined(_commit(record) for record in study.records),
-        "Hardware": _joined(_machine(record) for record in study.records),
-        "Arithmetic": _joined(record.provenance["precision"] for record in study.records),
-        "Versions": _joined(_versions(record) for record in study.records),
+        "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
+        "Training time": f"{_total_seconds(records) / 60:.1f} minutes in all",
+        "Trained": _span(record.provenance["started"][:10] for record in records),
+        "Source": _joined(_commit(record) for record in records),
+        "Hardware": _joined(_machine(record) for record in records),
+        "Arithmetic": _joined(record.provenance["precision"] for record in records),
+        "Versions": _joined(_versions(record) for record in records),
         "Data": f"{study.dataset.name} from {study.dataset.source}; {study.dataset.note} SHA-256 of all arrays "
         f"{study.dataset.fingerprint}",
     }

@@ -1,6 +1,6 @@
 """Build the HTML report: train what is missing, execute the notebooks with papermill, export with nbconvert.
 
-    python -m lib.report --profile quick --dataset cifar10
+python -m lib.report --profile quick --dataset cifar10
 """
 
 import argparse

@@ -203,8 +203,11 @@ class _Bar:
 
     def __init__(self, runs: list[Run]):
         self.runs, self.done, self.epochs = runs, 0, {}
-        self.bar = tqdm(total=sum(map(_work_units, runs)), leave=False, bar_format=(
-            "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]{postfix}"))
+        self.bar = tqdm(
+            total=sum(map(_work_units, runs)),
+            leave=False,
+            bar_format=("{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]{postfix}"),
+        )
         self._show()
 
     def __enter__(self) -> "_Bar":
@@ -264,8 +267,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = resolve_dataset(options.dataset)
     runs = [arm.run for claim in options.claims for arm in claim_arms(claim, profile, name)]
     summary = train_missing(runs, load_dataset(name), RunStore(options.store), device, options.time_limit)
-    print(f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
-          f"{len(set(runs))} in all")
+    print(
+        f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
+        f"{len(set(runs))} in all"
+    )
     return 1 if summary.failed else 3 if summary.left else 0
 
 

@@ -1,0 +1,55 @@
+# One command each: `make report` and `make test`. Both make their own environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+export PROFILE ?= auto
+export DATASET ?= auto
+export DEVICE ?= auto
+export DATA_ROOT ?= data
+export STORE ?= report/runs
+PARAMETERS ?=
+export PYTHONUNBUFFERED := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env report lab test readme lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@echo "Variables: PROFILE=auto|smoke|quick|paper DATASET=auto|cifar10|digits DEVICE=auto|cpu|cuda"
+	@echo "           DATA_ROOT=folder STORE=folder of the records PARAMETERS='seeds=3 rates=[0,0.5,1]'"
+
+env: $(READY)  ## make the environment in .venv
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or later is needed; set PYTHON=..."; exit 2; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+report: $(READY)  ## train what has no record and build report/html/index.html
+	@$(BIN)/python -m lib.report $(PARAMETERS)
+
+lab: $(READY)  ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/index.ipynb
+
+test: $(READY)  ## check style, run the unit tests, run every notebook at PROFILE=smoke
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/python -m pytest -q tests
+	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=60 notebooks
+
+readme: $(READY)  ## refresh the README's verdict table and figure from the records
+	@$(BIN)/python -m lib.report --readme $(PARAMETERS)
+
+lock: $(READY)  ## resolve pyproject.toml into requirements.txt
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml \
+	  | grep -vE '^(nvidia-|cuda-|triton==)' > requirements.txt  # torch itself pins its CUDA libraries, where there are any
+
+clean:  ## remove what was built; records and data stay
+	rm -rf build report/html .cache .pytest_cache .ruff_cache *.egg-info
+	find lib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
