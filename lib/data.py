@@ -19,13 +19,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from lib.config import CACHE, InputError, data_root, one_of
 
 DATASETS = ("auto", "cifar10", "digits")
+TRAIN_IMAGES = {"cifar10": 50_000, "digits": 1_438}
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # the check torchvision enforces
@@ -37,6 +42,7 @@ MIRRORS = (  # byte-identical copies first: the original host has been throttled
 ATTEMPTS = 2  # at each mirror
 TIMEOUT = 20.0  # seconds without a byte
 CACHE_BYTES = 250 << 20  # the decoded arrays are 184 MB
+CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 class NoData(InputError):
@@ -192,34 +198,32 @@ def _read_archive(files: list[Path]) -> tuple[Split, Split, str]:
 
 
 def _read_parquet(files: list[Path]) -> tuple[Split, Split, str]:
-    import pyarrow
-    from PIL import Image
-
-    def read(prefix: str) -> tuple[Split, int]:
-        images, labels, inexact = [], [], 0
-        for path in (path for path in files if path.name.startswith(prefix)):
-            try:
-                table = pyarrow.parquet.read_table(path)
-                column = "img" if "img" in table.column_names else "image"
-                encoded = pyarrow.compute.struct_field(table[column], "bytes").to_pylist()
-                images += [np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded]
-                labels += table["label"].to_pylist()
-            except (pyarrow.ArrowException, OSError, KeyError, TypeError) as error:
-                raise InputError(f"{path} is damaged or not in the Hub's layout: {_one_line(error)}") from error
-            if "exact" in table.column_names:
-                inexact += table["exact"].to_pylist().count(False)
-        return Split(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), torch.tensor(labels)), inexact
-
-    import pyarrow.compute
-    import pyarrow.parquet
-
-    (train, train_inexact), (test, test_inexact) = read("train"), read("test")
-    total, inexact = len(train) + len(test), train_inexact + test_inexact
+    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in ("train", "test")]
+    train, test = (
+        Split(torch.cat([shard.images for shard, _ in shards]), torch.cat([shard.labels for shard, _ in shards]))
+        for shards in parts
+    )
+    inexact = [sum(count for _, count in shards) for shards in parts]
+    total = len(train) + len(test)
     note = (
-        f"{total - inexact:,} of {total:,} images are bit-exact; {train_inexact} training and {test_inexact} test "
+        f"{total - sum(inexact):,} of {total:,} images are bit-exact; {inexact[0]} training and {inexact[1]} test "
         f"images were recovered from lossy copies. All labels are exact."
     )
-    return train, test, note if inexact else ""
+    return train, test, note if sum(inexact) else ""
+
+
+def _read_shard(path: Path) -> tuple[Split, int]:
+    """Images and labels of one parquet file, and how many images its column 'exact', if it has one, says are not."""
+    try:
+        table = pq.read_table(path)
+        column = "img" if "img" in table.column_names else "image"
+        encoded = pc.struct_field(table[column], "bytes").to_pylist()
+        images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
+        labels = torch.tensor(table["label"].to_pylist())
+        inexact = table["exact"].to_pylist().count(False) if "exact" in table.column_names else 0
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or not in the Hub's layout: {_one_line(error)}") from error
+    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), inexact
 
 
 READERS = {_extracted: _read_extracted, _archive: _read_archive, _parquet: _read_parquet}
@@ -272,9 +276,6 @@ def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     if fingerprint(train, test) != meta["fingerprint"]:
         raise InputError(f"the decoded data set in {folder} is damaged: delete this folder")
     return Dataset("cifar10", train, test, CIFAR10_CLASSES, **meta)
-
-
-CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def _write_cache(folder: Path, train: Split, test: Split, meta: dict[str, str]) -> None:

@@ -7,30 +7,32 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting
+from lib.data import TRAIN_IMAGES
+from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting, at_most
 from lib.preprocessing import MAX_ROTATION
 from lib.runs import OVERFIT_LOSS
 
+CURVES = ("randomization", "label_corruption")  # claims whose runs take Profile.curve_size images
 Row = tuple[str, str, str, str, str]
 
 
 def deviations(claim: str, profile: Profile, dataset: str) -> pd.DataFrame:
     """Numbered rows: what, paper, ours, why, expected effect; first what holds for all claims."""
-    rows = [*_size(profile, dataset), *_training(profile), *CLAIM_ROWS[claim](profile)]
+    rows = [*_size(profile, dataset, claim in CURVES), *_training(profile), *CLAIM_ROWS[claim](profile)]
     frame = pd.DataFrame(rows, columns=["what", "paper", "ours", "why", "expected effect"])
     frame.insert(0, "no.", range(1, len(frame) + 1))
     return frame
 
 
-def _size(profile: Profile, dataset: str) -> Iterator[Row]:
+def _size(profile: Profile, dataset: str, curve: bool) -> Iterator[Row]:
     if dataset != "cifar10":
         yield (
             "data set", "CIFAR-10", dataset, "CIFAR-10 was not to be had, or another set was asked for",
             "an easier task: higher test accuracy and faster fitting; the contrasts are the same in kind",
         )  # fmt: skip
-    if profile.train_size:
+    if size := at_most(profile.curve_size if curve else profile.train_size, dataset):
         yield (
-            "training images", "50,000", f"{profile.train_size:,}, stratified, another subset for every seed",
+            "training images", f"{TRAIN_IMAGES['cifar10']:,}", f"{size:,}, stratified, another subset for every seed",
             "two CPU cores", "far lower test accuracy on true labels; fewer epochs and steps to fit",
         )  # fmt: skip
     if profile.test_size:
@@ -133,10 +135,11 @@ def _implicit_regularization(profile: Profile) -> Iterator[Row]:
         "early stopping", "judged by the best test epoch", f"also by images held out of training, one in "
         f"{VALIDATION_SHARE}; these runs never stop early", "choosing on the test set flatters", "a smaller gain",
     )  # fmt: skip
-    models = ", ".join(profile.full_batch)
+    models = ", ".join(profile.large_steps)
     yield (
         "optimizers", "an argument about linear models; no experiment", f"{models}: full-batch gradient descent with "
-        f"momentum, batches and learning rate {LARGE_BATCH} times as large, Adam at {ADAM_LEARNING_RATE:g}",
+        f"momentum, batches {LARGE_BATCH} times as large (both at a constant learning rate), Adam at "
+        f"{ADAM_LEARNING_RATE:g}",
         "asks of SGD what the paper asks of the others", "rows without a value of the paper's",
     )  # fmt: skip
 

@@ -114,10 +114,12 @@ def _paper_value(value: float) -> str:
 def banner(study: Study) -> HTML:
     """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
     profile, data = study.profile, study.dataset
-    size = f"{profile.train_size:,} of {len(data.train):,}" if profile.train_size else f"all {len(data.train):,}"
+    sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in study.records})
+    size = " or ".join(f"{size:,}" for size in sizes if size < len(data.train)) or "all"
     facts = {
         "Profile": f"{profile.name}: {profile.about}",
-        "Data": f"{data.name}, {size} training images, {len(data.test):,} test images. {data.note}",
+        "Data": f"{data.name}: {size} of {len(data.train):,} training images, {len(data.test):,} test images. "
+        f"{data.note}",
         "Seeds": str(len(profile.seeds)),
         "Hardware": _joined(record.provenance["hardware"] for record in study.records),
     }

@@ -18,7 +18,7 @@ RANDOMIZATIONS = {
     "random_labels": "random labels",
     "shuffled_pixels": "shuffled pixels",
     "random_pixels": "random pixels",
-    "gaussian": "gaussian",
+    "gaussian_pixels": "gaussian",
 }
 
 

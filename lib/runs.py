@@ -28,6 +28,15 @@ OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as ove
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
 
+HISTORY_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_train_accuracy")
+HISTORY_COLUMNS += ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "seconds")
+REACHED = ("overfit_epochs", "overfit_steps", "fitted_epochs", "fitted_steps")
+RESULT_COLUMNS = ("randomization", "regularizers", "outcome", "epochs_run", "overfit_time")
+RESULT_COLUMNS += ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+RESULT_COLUMNS += ("changed_test_loss", "changed_test_accuracy", *REACHED, "running_train_accuracy")
+RESULT_COLUMNS += ("last_test_accuracy", "best_test_accuracy", "early_stopped_test_accuracy")
+
+
 @dataclass(frozen=True)
 class Run:
     """Every setting that changes a result, with the paper's values as defaults where it states them."""
@@ -229,8 +238,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
             | record.reached
             | _best(record)
         )
-    columns = [f.name for f in fields(Run)]
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["key", *columns])
+    return pd.DataFrame(rows, columns=["key", *(f.name for f in fields(Run)), *RESULT_COLUMNS])
 
 
 def history_frame(records: Iterable[Record]) -> pd.DataFrame:
@@ -240,7 +248,8 @@ def history_frame(records: Iterable[Record]) -> pd.DataFrame:
         names = {"key": record.key, "randomization": record.run.randomization, "regularizers": record.run.regularizers}
         frame = pd.DataFrame(record.history).assign(**names, **asdict(record.run))
         frames.append(frame.assign(step=frame["epoch"] * record.provenance["steps_per_epoch"]))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    columns = [*HISTORY_COLUMNS, "key", *(f.name for f in fields(Run)), "randomization", "regularizers", "step"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def _overfit_time(record: Record) -> float:

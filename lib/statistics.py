@@ -23,9 +23,11 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rank correlation of x [n] with y [n]; NaN below two points or where one is constant."""
-    if len(x) < 2 or len(set(x)) < 2 or len(set(y)) < 2:
+    """Spearman's rank correlation of x [n] with y [n]: NaN where x is constant, 0 where only y is (no growth)."""
+    if len(set(x)) < 2:
         return math.nan
+    if len(set(y)) < 2:
+        return 0.0
     return float(stats.spearmanr(x, y).statistic)
 
 

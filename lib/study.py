@@ -34,7 +34,7 @@ class Study:
     def history(self) -> pd.DataFrame:
         """One row per arm and epoch: the record's history with the arm's group and name."""
         parts = self.frame[["group", "arm", "key"]].dropna()
-        return parts.merge(history_frame(self.records), on="key") if self.records else pd.DataFrame()
+        return parts.merge(history_frame(self.records), on="key")
 
     @property
     def chance(self) -> float:

@@ -25,8 +25,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lib.config import DEVICES, InputError, from_environment, resolve_device, run_command, store_root
-from lib.data import DATASETS, Dataset, load_dataset, resolve_dataset
+from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
+from lib.data import DATASETS, TRAIN_IMAGES, Dataset, load_dataset, resolve_dataset
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile
 from lib.runs import Record, Run, RunStore
 from lib.training import Interrupted, train
@@ -246,7 +246,7 @@ class _Bar:
 
 
 def _work_units(run: Run) -> float:
-    return MFLOP[run.model] * run.width**2 * (run.train_size or 50_000) * run.epochs
+    return MFLOP[run.model] * run.width**2 * (run.train_size or TRAIN_IMAGES[run.dataset]) * run.epochs
 
 
 # --- command line -------------------------------------------------------------------------------------
@@ -262,8 +262,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop cleanly after this time")
     options = parser.parse_args(arguments)
+    if options.time_limit is not None and not options.time_limit > 0:
+        raise InputError(f"time limit {options.time_limit:g} is not allowed: seconds above 0")
     device = resolve_device(options.device)
     profile = resolve_profile(options.profile, device)
+    for claim in options.claims:
+        one_of("claim", claim, CLAIM_ARMS)
     name = resolve_dataset(options.dataset)
     runs = [arm.run for claim in options.claims for arm in claim_arms(claim, profile, name)]
     summary = train_missing(runs, load_dataset(name), RunStore(options.store), device, options.time_limit)

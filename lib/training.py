@@ -27,7 +27,7 @@ from lib.corruption import randomize
 from lib.data import Dataset, Split, stratified_order, stratified_subset
 from lib.models import build_model, count_parameters
 from lib.preprocessing import center_crop, crop_size, flip_and_rotate, random_crop, standardize
-from lib.runs import OVERFIT_LOSS, Record, Run
+from lib.runs import HISTORY_COLUMNS, OVERFIT_LOSS, REACHED, Record, Run
 
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making
 EVAL_BATCH = 500
@@ -72,6 +72,7 @@ def train(
     """
     with torch.random.fork_rng():
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        machine = environment(device)  # now: the source may change while a run trains
         data = _prepare(run, dataset, device)
         torch.manual_seed(run.seed)
         size = crop_size(dataset.train.images.shape[-1])
@@ -100,7 +101,7 @@ def train(
             "train_images": len(data.train),
             "precision": "bf16" if _autocast_dtype(run, device) else "fp32",
             "data": {"source": dataset.source, "note": dataset.note},
-            **environment(device),
+            **machine,
         }
         return Record(run, dataset.fingerprint, outcome, final, progress.reached, progress.history, provenance)
 
@@ -200,7 +201,7 @@ def _train_epoch(
     total_loss = torch.zeros((), device=device)
     total_correct = torch.zeros((), dtype=torch.int64, device=device)
     model.train()
-    for batch in order.split(data.batch_size):
+    for batch in order.tensor_split(data.steps_per_epoch):  # of nearly equal size: no step on a handful of images
         if interrupted():
             raise Interrupted(run.label())
         optimizer.zero_grad()
@@ -263,10 +264,7 @@ def _evaluate_train(run: Run, model: nn.Module, data: _Data) -> tuple[float, flo
 
 
 def _fresh_progress() -> Progress:
-    columns = ("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_train_accuracy")
-    columns += ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "seconds")
-    goals = ("overfit_epochs", "overfit_steps", "fitted_epochs", "fitted_steps")
-    return Progress({column: [] for column in columns}, dict.fromkeys(goals))
+    return Progress({column: [] for column in HISTORY_COLUMNS}, dict.fromkeys(REACHED))
 
 
 def _log_epoch(

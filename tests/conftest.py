@@ -1,0 +1,60 @@
+"""Shared pieces: a small data set, small runs, and no test that touches the user's records."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
+
+import pytest
+import torch
+
+from lib import config
+from lib.data import Dataset, Split, fingerprint, load_dataset
+from lib.runs import Run
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """Records go to a folder of the test's own, and one thread trains."""
+    monkeypatch.setenv("STORE", str(tmp_path / "store"))
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def colours() -> Dataset:
+    """200 + 40 random colour images of CIFAR's shape, for what grey digits cannot show."""
+    generator = torch.Generator().manual_seed(0)
+    splits = [
+        Split(
+            torch.randint(256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8),
+            torch.arange(count) % 10,
+        )
+        for count in (200, 40)
+    ]
+    return Dataset("colours", *splits, tuple("abcdefghij"), fingerprint(*splits), "made here")
+
+
+@pytest.fixture
+def small_run() -> Run:
+    """An MLP on 64 digits: milliseconds an epoch."""
+    return Run(
+        "digits", "mlp_1x512", width=0.1, train_size=64, test_size=32, learning_rate=0.01, batch_size=16, epochs=4
+    )
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of decoded data sets of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr("lib.data.CACHE", folder)
+    return folder
+
+
+def cifar10_at_hand() -> bool:
+    """Whether real CIFAR-10 files lie under DATA_ROOT."""
+    root = config.data_root()
+    return (root / "cifar-10-batches-py").is_dir() or any((root / "cifar10").glob("*.parquet"))

@@ -1,0 +1,60 @@
+import pytest
+
+from lib import config
+from lib.config import InputError, one_of, parse_parameter, resolve_device, run_command
+
+
+def test_relative_folders_start_at_the_repository_root(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_ROOT", "../elsewhere")
+    monkeypatch.setenv("STORE", "")
+    assert config.data_root() == config.ROOT.parent / "elsewhere"
+    assert config.store_root() == config.ROOT / "report" / "runs"
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    assert config.data_root() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("seeds=3", 3), ("rate=1e-3", 1e-3), ("rates=[0, 0.5]", [0, 0.5]), ("name=alexnet", "alexnet"), ("a=b=c", "b=c")],
+)
+def test_parameters_are_read_as_what_they_are(text, expected):
+    assert parse_parameter(text)[1] == expected
+
+
+def test_parameter_without_value_is_refused():
+    with pytest.raises(InputError, match="name=value"):
+        parse_parameter("seeds")
+
+
+def test_unknown_value_names_itself_and_what_is_allowed():
+    with pytest.raises(InputError, match="unknown profile 'fast'; allowed: smoke, quick"):
+        one_of("profile", "fast", ("smoke", "quick"))
+
+
+def test_cuda_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match="no CUDA GPU here; allowed: auto, cpu"):
+        resolve_device("cuda")
+    with pytest.raises(InputError, match="unknown device 'tpu'"):
+        resolve_device("tpu")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("a message"), 2), (OSError("disk full"), 2), (KeyboardInterrupt(), 130)]
+)
+def test_a_command_ends_with_one_line_and_a_status(error, status, capsys):
+    def main():
+        raise error
+
+    assert run_command(main) == status
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_programming_error_keeps_its_traceback():
+    def main():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_command(main)

@@ -1,0 +1,134 @@
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from lib import paper
+from lib.config import InputError
+from lib.data import TRAIN_IMAGES
+from lib.experiments import (
+    CLAIM_ARMS,
+    LARGE_BATCH,
+    PROFILES,
+    arms_frame,
+    claim_arms,
+    resolve_profile,
+    with_parameters,
+)
+from lib.models import MODELS
+
+QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("claim", CLAIM_ARMS)
+def test_every_arm_has_every_seed_and_no_arm_is_there_twice(claim, profile):
+    arms = claim_arms(claim, profile, "cifar10")
+    counts = Counter((arm.group, arm.name, arm.run.model) for arm in arms)
+    assert set(counts.values()) == {len(profile.seeds)}
+
+
+def test_seeds_and_sizes_of_the_profiles():
+    assert len(QUICK.seeds) >= 2
+    assert len(PAPER.seeds) == 3
+    assert PAPER.train_size is PAPER.test_size is None
+    assert all(setting.width == 1 for setting in PAPER.settings.values())
+    assert len(PAPER.rates) == 11
+    assert not PROFILES["smoke"].is_result
+    assert set(PAPER.settings) == set(QUICK.settings) == set(MODELS)
+
+
+def test_paper_profile_trains_as_the_paper_states():
+    inception, mlp = PAPER.settings["inception"], PAPER.settings["mlp_1x512"]
+    assert (inception.learning_rate, inception.decay, inception.batch_size, inception.epochs) == (0.1, 0.95, 128, 64)
+    assert (mlp.learning_rate, mlp.decay, mlp.batch_size) == (0.01, 0.95, 128)
+    assert PAPER.slow.decay == 0.999
+
+
+def test_table_1_and_4_are_covered_row_by_row():
+    arms = claim_arms("explicit_regularization", PAPER, "cifar10")
+    have = {(arm.group, arm.run.model, arm.name) for arm in arms}
+    for frame in (paper.table1(), paper.table4()):
+        assert set(zip(frame["group"], frame["model"], frame["arm"], strict=True)) <= have
+    switches = {
+        arm.name: (arm.run.random_crop, arm.run.weight_decay, arm.run.dropout)
+        for arm in arms
+        if arm.run.model == "alexnet" and arm.group == "Table 1, true labels"
+    }
+    assert switches == {
+        "random crop + weight decay": (True, 5e-4, 0),
+        "random crop + weight decay 5e-05": (True, 5e-5, 0),
+        "random crop": (True, 0, 0),
+        "weight decay": (False, 5e-4, 0),
+        "weight decay 5e-05": (False, 5e-5, 0),
+        "none": (False, 0, 0),
+        "dropout": (False, 0, 0.5),
+    }
+
+
+def test_arms_of_a_comparison_differ_only_in_what_is_compared():
+    """Same seed, data and schedule: differences may be paired."""
+    arms = claim_arms("explicit_regularization", QUICK, "cifar10")
+    off, on = {"weight_decay": 0.0, "dropout": 0.0}, {"random_crop": False, "flip_and_rotate": False}
+    for model in MODELS:
+        runs = [arm.run for arm in arms if arm.group == "Table 1, true labels" and arm.run.model == model]
+        assert len({replace(run, **off, **on) for run in runs}) == len(QUICK.seeds)
+
+
+def test_claims_share_runs():
+    runs = {claim: {arm.run for arm in claim_arms(claim, QUICK, "cifar10")} for claim in CLAIM_ARMS}
+    assert runs["randomization"] & runs["label_corruption"]
+    assert runs["randomization"] & runs["explicit_regularization"]
+    assert runs["explicit_regularization"] & runs["implicit_regularization"]
+
+
+def test_large_batches_fit_the_training_set():
+    for profile in (QUICK, PAPER):
+        size = profile.train_size or TRAIN_IMAGES["cifar10"]
+        assert all(LARGE_BATCH * profile.settings[model].batch_size < size for model in profile.large_steps)
+
+
+@pytest.mark.parametrize("name", TRAIN_IMAGES)
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_runs_fit_their_data_set(profile, name):
+    for run in {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, profile, name)}:
+        size = run.train_size or TRAIN_IMAGES[name]
+        assert run.validation_size < size <= TRAIN_IMAGES[name]
+        assert run.train_size != TRAIN_IMAGES[name]  # all of them has one name, None
+
+
+def test_profile_resolution():
+    assert resolve_profile("auto", "cpu").name == "quick"
+    assert resolve_profile("auto", "cuda").name == "paper"
+    with pytest.raises(InputError, match="allowed: smoke, quick, paper, auto"):
+        resolve_profile("full", "cpu")
+    with pytest.raises(InputError, match="allowed: randomization"):
+        claim_arms("dropout", QUICK, "cifar10")
+
+
+def test_parameters_change_seeds_and_rates():
+    changed = with_parameters(QUICK, seeds=5, rates=[1, 0])
+    assert changed.seeds == (0, 1, 2, 3, 4)
+    assert changed.rates == (0.0, 1.0)
+    assert with_parameters(QUICK) == QUICK
+    assert {arm.run.seed for arm in claim_arms("label_corruption", changed, "cifar10")} == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 2.5, "3", True])
+def test_wrong_seeds_are_refused(seeds):
+    with pytest.raises(InputError, match="whole number from 1 up"):
+        with_parameters(QUICK, seeds=seeds)
+
+
+@pytest.mark.parametrize("rates", [[], [1.5], [-0.1], ["a"], 0.5, "0.5"])
+def test_wrong_rates_are_refused(rates):
+    with pytest.raises(InputError, match="0 to 1"):
+        with_parameters(QUICK, rates=rates)
+
+
+def test_arms_without_records_stay_in_the_frame():
+    arms = claim_arms("randomization", PROFILES["smoke"], "digits")
+    frame = arms_frame(arms, [])
+    assert len(frame) == len(arms)
+    assert frame["test_accuracy"].isna().all()
+    assert frame["key"].isna().all()

@@ -1,0 +1,108 @@
+import pytest
+import torch
+from torch import nn
+
+from lib.config import InputError
+from lib.models import MODELS, LocalResponseNorm, ShiftBatchNorm, build_model, count_parameters
+
+PARAMETERS = {  # the paper's, for 28x28x3 images and 10 classes
+    "inception": 1_649_402,
+    "inception_no_bn": 1_649_402,
+    "alexnet": 1_387_786,
+    "mlp_3x512": 1_735_178,
+    "mlp_1x512": 1_209_866,
+}
+STAGES = {  # output of every stage for one image, batch axis left out
+    "inception": [
+        (96, 28, 28), (64, 28, 28), (80, 28, 28), (160, 14, 14), (160, 14, 14), (160, 14, 14), (160, 14, 14),
+        (144, 14, 14), (240, 7, 7), (336, 7, 7), (336, 7, 7), (336, 1, 1), (336,), (10,),
+    ],
+    "alexnet": [
+        (64, 28, 28), (64, 28, 28), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 7, 7), (64, 7, 7),
+        (3136,), (384,), (384,), (192,), (192,), (10,),
+    ],
+    "mlp_3x512": [(2352,), (512,), (512,), (512,), (512,), (512,), (512,), (10,)],
+    "mlp_1x512": [(2352,), (512,), (512,), (10,)],
+}  # fmt: skip
+STAGES["inception_no_bn"] = STAGES["inception"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_parameter_count_is_the_papers(name):
+    assert count_parameters(build_model(name)) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_stage_shapes(name):
+    x, shapes = torch.randn(2, 3, 28, 28), []
+    for layer in build_model(name):
+        x = layer(x)
+        shapes.append(tuple(x.shape[1:]))
+    assert shapes == STAGES[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_other_sizes_classes_and_widths(name):
+    narrow = build_model(name, num_classes=100, image_size=56, width=0.25)
+    assert narrow(torch.randn(2, 3, 56, 56)).shape == (2, 100)
+    assert count_parameters(build_model(name, width=0.25)) < 0.3 * PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_gets_a_gradient(name):
+    model = build_model(name, width=0.2)
+    nn.functional.cross_entropy(model(torch.randn(8, 3, 28, 28)), torch.arange(8)).backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_initialization_follows_the_global_seed_and_scale_is_he():
+    torch.manual_seed(1)
+    first = build_model("alexnet")
+    torch.manual_seed(1)
+    again = build_model("alexnet")
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    weight = first[9].weight  # 3136 inputs
+    assert abs(weight.std().item() / (2 / 3136) ** 0.5 - 1) < 0.01
+
+
+def test_shift_batch_norm_is_batch_norm_without_a_scale():
+    x = torch.randn(16, 5, 4, 4) * 3 + 1
+    ours, torchs = ShiftBatchNorm(5), nn.BatchNorm2d(5)
+    for norm in (ours, torchs):
+        norm.bias.data.copy_(torch.arange(5.0))
+    assert [name for name, _ in ours.named_parameters()] == ["bias"]
+    torch.testing.assert_close(ours(x), torchs(x))
+    torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
+
+
+def test_inception_without_batch_norm_has_a_bias_in_its_place():
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in build_model("inception_no_bn").modules())
+    assert all(m.bias is None for m in build_model("inception").modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize("channels", [4, 16, 64])
+def test_local_response_norm_equals_torchs(channels):
+    x = torch.randn(4, channels, 7, 7, dtype=torch.float32) * 20
+    ours = LocalResponseNorm(channels)
+    reference = nn.LocalResponseNorm(size=9, alpha=0.001, beta=0.75, k=1.0)
+    torch.testing.assert_close(ours(x), reference(x), rtol=1e-5, atol=1e-5)
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad((ours(x) ** 2).sum(), x)
+    (expected,) = torch.autograd.grad((reference(x) ** 2).sum(), x)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "mlp_3x512", "mlp_1x512"])
+def test_dropout_acts_in_training_only_and_adds_no_parameter(name):
+    model = build_model(name, dropout=0.5)
+    x = torch.randn(4, 3, 28, 28)
+    assert count_parameters(model) == PARAMETERS[name]
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+@pytest.mark.parametrize("arguments", [{"name": "resnet"}, {"name": "inception", "dropout": 0.5}])
+def test_wrong_networks_are_refused_naming_what_is_allowed(arguments):
+    with pytest.raises(InputError, match="allowed"):
+        build_model(**arguments)

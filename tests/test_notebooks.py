@@ -1,0 +1,30 @@
+import nbformat
+import papermill
+import pytest
+
+from lib.report import NOTEBOOKS, OWN, PAGES
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+
+
+def test_one_notebook_a_page():
+    assert sorted(PAGES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_source_only_short_and_parameterized(name):
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    assert sum("parameters" in cell.metadata.get("tags", ()) for cell in code) == 1
+    assert any("assert" in cell.source for cell in code)
+    assert len(notebook.cells) <= 30
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_are_known_to_papermill(name):
+    parameters = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
+    assert set(OWN) | {"seeds"} <= set(parameters)
+    assert ("rates" in parameters) == (name == "label_corruption")

@@ -1,0 +1,28 @@
+import pytest
+
+from lib import paper
+
+
+def test_fig1a_steps_to_loss_are_those_of_the_figure():
+    """Readings of the figure made independently of this code, in thousand steps."""
+    steps = paper.steps_to_loss((0.5, 0.05, 0.01)) / 1000
+    assert steps.loc["true labels"].tolist() == pytest.approx([0.95, 3.79, 4.67], abs=0.01)
+    assert steps.loc["random labels"].tolist() == pytest.approx([11.62, 13.82, 14.43], abs=0.01)
+    assert steps.loc["shuffled pixels"].tolist() == pytest.approx([2.72, 5.48, 6.13], abs=0.01)
+
+
+def test_tables_have_the_papers_rows():
+    table1 = paper.table1()
+    assert len(table1) == 19
+    assert table1["test_accuracy"].max() == pytest.approx(0.8931)
+    assert len(paper.table4()) == 6
+    assert paper.table4()["train_accuracy"].isna().sum() == 1
+    assert set(paper.fig1a()["randomization"]) == set(paper.RANDOMIZATIONS.values())
+    assert len(paper.fig1b()) == len(paper.fig1c()) == 33
+    assert set(paper.fig2b()["split"]) == {"train", "test"}
+
+
+def test_frames_are_copies():
+    frame = paper.table1()
+    frame.loc[0, "test_accuracy"] = 0
+    assert paper.table1().loc[0, "test_accuracy"] > 0.8

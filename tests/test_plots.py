@@ -1,0 +1,60 @@
+import io
+
+import pandas as pd
+import pytest
+import torch
+from test_runs import make_record
+
+from lib import paper, plots
+from lib.runs import Run, history_frame, runs_frame
+
+
+@pytest.fixture
+def records():
+    runs = [Run("digits", "inception", seed=seed, pixels=p) for seed in (0, 1) for p in ("original", "gaussian")]
+    return [make_record(run) for run in runs]
+
+
+def svg(figure):
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def test_the_same_figure_is_the_same_file(records):
+    history = history_frame(records)
+    assert svg(plots.loss_curves(history)) == svg(plots.loss_curves(history))
+
+
+def test_loss_curves_show_every_seed_and_the_paper_behind(records):
+    axes = plots.loss_curves(history_frame(records), paper.fig1a()).axes[0]
+    assert len(axes.lines) == 4 + 5
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["true labels", "gaussian", "paper"]
+
+
+def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
+    figure = plots.strip(runs_frame(records), "test_accuracy", "randomization", "accuracy", {"gaussian": 0.5})
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in dots) == 4
+    assert [line.get_marker() for line in figure.axes[0].lines].count("D") == 1
+
+
+def test_corruption_curves_draw_means_and_seeds():
+    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0, 1, 1], "error": [0.2, 0.4, 0.8, 1.0]})
+    lines = plots.corruption_curves(frame, "error", "error", chance=0.9).axes[0].lines
+    assert lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.9])
+    assert lines[1].get_ydata().tolist() == [0.2, 0.4, 0.8, 1.0]
+
+
+def test_networks_are_told_apart_without_colour():
+    names = list(plots.MODEL_NAMES)
+    looks = [plots.look(names, name) for name in names]
+    for part in ("linestyle", "marker", "color"):
+        assert len({str(each[part]) for each in looks}) == len(names)
+
+
+def test_example_grid_clips_and_captions():
+    noise = torch.full((2, 3, 8, 8), 300, dtype=torch.int16)
+    figure = plots.example_grid({"noise": (noise, ["cat", "dog"])})
+    assert [axes.get_title() for axes in figure.axes] == ["cat", "dog"]
+    assert figure.axes[0].images[0].get_array().max() == 255

@@ -1,0 +1,140 @@
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from lib import report
+from lib.claims import CLAIMS
+from lib.config import ROOT, InputError
+from lib.report import PAGES, Choice, build, check_parameters
+from lib.runs import Record, RunStore
+
+SMOKE = Choice("smoke", "digits", "cpu", {"seeds": 2})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The whole smoke report on digits, built once."""
+    root = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORE", str(root / "store"))
+        patch.setattr(report, "EXECUTED", root / "executed")
+        assert build(SMOKE, RunStore(root / "store"), root / "html") == root / "html" / "index.html"
+    return root
+
+
+class Page(HTMLParser):
+    """Links, images and details of a page."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.images, self.folded, self.depth, self.open_code = [], [], 0, 0, 0
+        self.text = path.read_text()
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        if tag == "img":
+            self.images.append(values)
+        if tag == "details":
+            self.depth += 1
+            self.folded += "open" not in values
+        if tag == "div" and "jp-InputArea-editor" in values.get("class", "") and not self.depth:
+            self.open_code += 1
+
+    def handle_endtag(self, tag):
+        self.depth -= tag == "details"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_stands_on_its_own(built, name):
+    page = Page(built / "html" / f"{name}.html")
+    loads = re.findall(r"""(?:src=|url\(|@import\s)\s*["']?(https?:[^"')\s]+)""", page.text)
+    assert loads == []
+    assert re.findall(r"<(?:script|link|iframe)[^>]*https?:", page.text) == []
+    assert all(image["src"].startswith("data:") and len(image["alt"]) > 20 for image in page.images)
+    assert len(page.images) >= 1
+    assert page.folded > 3
+    assert page.open_code == 0
+    assert len(page.text) < 3_000_000
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(built, name):
+    links = [link for link in Page(built / "html" / f"{name}.html").links if not link.startswith("#")]
+    assert {f"{page}.html" for page in PAGES} <= set(links)
+    for link in links:
+        assert (built / "html" / link.split("#")[0]).is_file(), link
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_says_what_made_it(built, name):
+    text = (built / "html" / f"{name}.html").read_text()
+    assert "Smoke profile" in text
+    assert "handwritten digits in place of CIFAR-10" in text
+    assert "PROFILE=smoke DATASET=digits" in text
+    records = [Record.from_json(path.read_text()) for path in (built / "store").glob("digits/*.json")]
+    assert records[0].fingerprint in text
+    assert str(ROOT) not in text
+    assert str(built) not in text
+
+
+def test_cover_has_every_verdict_and_a_smoke_profile_has_none(built):
+    text = (built / "html" / "index.html").read_text()
+    for claim in CLAIMS.values():
+        assert claim.statement in text
+    assert text.count("? inconclusive") == len(CLAIMS)
+
+
+def test_records_lie_beside_the_pages(built):
+    copies = {path.name: path.read_text() for path in (built / "html" / "runs").glob("digits/*.json")}
+    assert copies == {path.name: path.read_text() for path in (built / "store").glob("digits/*.json")}
+
+
+def test_building_again_trains_nothing_and_gives_the_same_page(built, tmp_path, monkeypatch):
+    monkeypatch.setenv("STORE", str(built / "store"))
+    monkeypatch.setattr(report, "EXECUTED", tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (built / "store").rglob("*.json")}
+    page = report.export("randomization", report.execute("randomization", SMOKE), tmp_path)
+    assert page.read_bytes() == (built / "html" / "randomization.html").read_bytes()
+    assert before == {path: path.stat().st_mtime_ns for path in (built / "store").rglob("*.json")}
+
+
+@pytest.mark.parametrize("name", ["sedes", "profile", "learning_rate"])
+def test_unknown_parameter_is_refused(name):
+    with pytest.raises(InputError, match=f"unknown notebook parameter '{name}'; allowed: rates, seeds"):
+        check_parameters({name: 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "fast"], "unknown profile 'fast'"),
+        (["--dataset", "mnist"], "unknown dataset 'mnist'"),
+        (["sedes=3"], "unknown notebook parameter 'sedes'"),
+        (["seeds"], "name=value"),
+        (["seeds=0"], "whole number from 1 up"),
+        (["rates=[0,2]"], "corruption rate 2 is outside the allowed range 0 to 1"),
+        (["--store", "/dev/null/store"], "not writable"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
+    defaults = ["--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    assert report.run_command(lambda: report.main([*defaults, *arguments])) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_make_help_lists_every_target():
+    text = (ROOT / "Makefile").read_text()
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in re.findall(r"^([a-z]+):", text, re.MULTILINE):
+        assert f"make {target} " in shown
+    assert sys.version_info >= (3, 11)

@@ -1,0 +1,171 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from lib import sweep
+from lib.config import ROOT, InputError
+from lib.data import load_dataset
+from lib.experiments import PROFILES, claim_arms
+from lib.runs import Record, RunStore
+from lib.sweep import missing_runs, records, train_missing
+from lib.training import train
+
+COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path / "store")
+
+
+@pytest.fixture
+def runs(small_run):
+    return [replace(small_run, seed=seed) for seed in range(3)]
+
+
+def test_train_or_load(digits, runs, store, capsys):
+    """What is missing is trained once, as a direct call would; what is there is loaded; what is damaged, retrained."""
+    failing = replace(runs[0], optimizer="lbfgs")
+    summary = train_missing([failing, *runs, *runs], digits, store, "cpu")
+    assert (summary.trained, summary.left, len(summary.failed)) == (3, 0, 1)
+    assert "lbfgs" in summary.failed[0]
+    assert not list((store.root / ".work").glob("*.pt"))
+
+    first = train(runs[0], digits)
+    found = records(runs[::-1], digits, store, "cpu")
+    assert [record.run for record in found] == runs[::-1]
+    assert found[-1].history["train_loss"] == first.history["train_loss"]
+    assert found[-1].final == first.final
+    assert found[-1].provenance["threads"] == 1
+
+    before = {path: path.stat().st_mtime_ns for path in store.root.glob("digits/*.json")}
+    assert train_missing(runs, digits, store, "cpu") == sweep.Summary(0, 0, ())
+    assert before == {path: path.stat().st_mtime_ns for path in store.root.glob("digits/*.json")}
+
+    path = store.path(runs[1], digits.fingerprint)
+    path.write_text(path.read_text()[:100])
+    assert missing_runs(runs, digits, store) == [runs[1]]
+    assert path.name in capsys.readouterr().err
+    assert train_missing(runs, digits, store, "cpu").trained == 1
+    assert Record.from_json(path.read_text()).run == runs[1]
+
+
+def test_one_seed_of_everything_comes_first(digits, runs, store):
+    mixed = [runs[2], runs[0], replace(runs[1], width=0.2), runs[1]]
+    assert [run.seed for run in missing_runs(mixed, digits, store)] == [0, 1, 1, 2]
+
+
+def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):
+    long = replace(small_run, epochs=100_000)
+    start = time.monotonic()
+    summary = train_missing([long], digits, store, "cpu", time_limit=8)
+    assert time.monotonic() - start < 30
+    assert (summary.trained, summary.left) == (0, 1)
+    checkpoint = store.checkpoint(long, digits.fingerprint)
+    first = checkpoint.stat().st_mtime_ns
+    train_missing([long], digits, store, "cpu", time_limit=8)
+    assert checkpoint.stat().st_mtime_ns > first
+
+
+def test_unwritable_store_stops_before_training(digits, runs, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="not writable"):
+        train_missing(runs, digits, RunStore(tmp_path / "file"), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--profile", "fast"], "unknown profile 'fast'; allowed: smoke, quick, paper, auto"),
+        (["--dataset", "mnist"], "unknown dataset 'mnist'"),
+        (["--device", "tpu"], "unknown device 'tpu'; allowed: auto, cpu, cuda"),
+        (["--claims", "dropout"], "unknown claim 'dropout'; allowed: randomization"),
+        (["--store", "/dev/null/store"], "not writable"),
+        (["--time-limit", "-1"], "time limit"),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
+    defaults = ["--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    assert sweep.run_command(lambda: sweep.main([*defaults, *arguments])) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_cuda_where_there_is_none(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert sweep.run_command(lambda: sweep.main(["--device", "cuda"])) == 2
+    assert "no CUDA GPU" in capsys.readouterr().err
+
+
+def smoke_command(store):
+    command = [*COMMAND, "--profile", "smoke", "--dataset", "digits", "--claims", "randomization"]
+    return [*command, "--store", str(store.root)]
+
+
+def smoke_runs():
+    return {arm.run for arm in claim_arms("randomization", PROFILES["smoke"], "digits")}
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+
+
+def popen(command):
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_killed_in_the_middle_loses_nothing_finished(store, number):
+    """Real signals to the real command: records stay whole, no worker lives on, the next call completes the rest."""
+    process = popen(smoke_command(store))
+    wait_for(lambda: len(list(store.root.glob("digits/*.json"))) >= 2, process)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # as a terminal's Ctrl-C: the whole group gets it
+    else:
+        process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "Traceback" not in error
+    done = {path: path.read_text() for path in store.root.glob("digits/*.json")}
+    assert all(Record.from_json(text) for text in done.values())
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        assert time.monotonic() < deadline, "a worker lives on"
+        time.sleep(0.1)
+    finished = subprocess.run(smoke_command(store), cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    assert done.items() <= {path: path.read_text() for path in store.root.glob("digits/*.json")}.items()
+    assert len(list(store.root.glob("digits/*.json"))) == len(smoke_runs())
+
+
+def test_two_processes_share_a_store(store):
+    processes = [popen(smoke_command(store)) for _ in range(2)]
+    for process in processes:
+        _, error = process.communicate(timeout=180)
+        assert process.returncode == 0, error
+    digits = load_dataset("digits")
+    assert missing_runs(smoke_runs(), digits, store) == []
+    assert len(list(store.root.glob("digits/*"))) == len(smoke_runs())
+
+
+def test_trains_without_jupyter(store):
+    """The command imports neither Jupyter nor papermill nor scikit-learn (for CIFAR-10)."""
+    code = "import sys, lib.sweep; print([m for m in sys.modules if m.split('.')[0] in %r])"
+    absent = ["IPython", "jupyterlab", "papermill", "nbconvert", "nbformat", "sklearn", "ipykernel"]
+    done = subprocess.run([sys.executable, "-c", code % absent], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

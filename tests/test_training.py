@@ -1,0 +1,216 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib import training
+from lib.config import InputError
+from lib.data import Dataset
+from lib.runs import Run
+from lib.training import Interrupted, train
+
+
+def comparable(record):
+    """A record without what may differ between equal runs: times."""
+    history = {name: values for name, values in record.history.items() if name != "seconds"}
+    return record.outcome, record.final, record.reached, history
+
+
+RUNS = {
+    "mlp": {},
+    "mlp with dropout": {"dropout": 0.5},
+    "mlp by Adam": {"optimizer": "adam", "learning_rate": 1e-3},
+    "mlp with augmentation": {"random_crop": True, "flip_and_rotate": True},
+    "inception": {"model": "inception", "width": 0.1, "batch_size": 32, "epochs": 2},
+    "alexnet": {"model": "alexnet", "width": 0.2, "epochs": 2, "weight_decay": 5e-4},
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_same_run_twice_is_bitwise_equal(digits, small_run, name):
+    run = replace(small_run, **RUNS[name])
+    assert comparable(train(run, digits)) == comparable(train(run, digits))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_interrupted_and_resumed_equals_uninterrupted(digits, small_run, name, tmp_path):
+    run, path, epochs = replace(small_run, **RUNS[name]), tmp_path / "checkpoint.pt", []
+    steps_per_epoch = train(run, digits).provenance["steps_per_epoch"]
+    asked = iter([False] * (steps_per_epoch + 1) + [True])  # in the middle of the second epoch
+    with pytest.raises(Interrupted):
+        train(run, digits, checkpoint=path, interrupted=lambda: next(asked))
+    resumed = train(run, digits, checkpoint=path, on_epoch=lambda epoch, loss: epochs.append(epoch))
+    assert epochs[0] == 2
+    assert comparable(resumed) == comparable(train(run, digits))
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged"])
+def test_unreadable_checkpoint_starts_anew(digits, small_run, tmp_path, content):
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(content)
+    assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
+
+
+def test_checkpoint_of_another_run_is_not_used(digits, small_run, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    train(replace(small_run, seed=1), digits, checkpoint=path)
+    assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
+
+
+def test_seeds_differ_and_the_callers_random_state_is_kept(digits, small_run):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    first = train(small_run, digits)
+    assert torch.equal(torch.rand(1), expected)
+    assert first.history["train_loss"] != train(replace(small_run, seed=1), digits).history["train_loss"]
+
+
+def test_record_is_complete(digits, small_run):
+    record = train(replace(small_run, pixels="shuffled", validation_size=8), digits)
+    assert record.outcome == "epochs"
+    assert {len(values) for values in record.history.values()} == {4}
+    assert record.history["epoch"] == [1, 2, 3, 4]
+    assert record.history["learning_rate"] == pytest.approx([0.01 * 0.95**epoch for epoch in range(4)])
+    assert all(value is not None for name in ("final",) for value in getattr(record, name).values())
+    assert None not in record.history["validation_accuracy"]
+    wanted = {"commit", "dirty", "versions", "hardware", "threads", "precision", "data", "started", "seconds"}
+    assert wanted <= set(record.provenance)
+    assert record.provenance["train_images"] == 56
+    assert record.provenance["steps_per_epoch"] == 4
+    assert record.fingerprint == digits.fingerprint
+
+
+def test_stops_only_by_the_stated_rule_and_says_so(digits, small_run):
+    run = replace(small_run, width=1.0, epochs=100, label_corruption=1.0)
+    record = train(replace(run, stop_when_fitted=True), digits)
+    assert record.outcome == "fitted"
+    epochs = len(record.history["epoch"])
+    assert epochs < 100
+    assert record.history["train_loss"][-1] < 0.05
+    assert 1.0 in record.history["eval_train_accuracy"]
+    assert epochs == max(record.reached["overfit_epochs"], record.reached["fitted_epochs"])
+    assert record.reached["overfit_steps"] == 4 * record.reached["overfit_epochs"]
+    longer = train(replace(run, epochs=epochs + 2), digits)
+    assert longer.outcome == "epochs"
+    assert len(longer.history["epoch"]) == epochs + 2
+    assert longer.history["train_loss"][:epochs] == record.history["train_loss"]
+
+
+def test_final_training_accuracy_is_that_of_a_full_pass(digits, small_run):
+    record = train(replace(small_run, width=1.0, epochs=60, stop_when_fitted=True), digits)
+    assert record.final["train_accuracy"] == 1.0
+    assert record.history["train_accuracy"][-1] <= 1.0
+
+
+def test_divergence_is_an_outcome(digits, small_run):
+    record = train(replace(small_run, learning_rate=1e20), digits)
+    assert record.outcome == "diverged"
+    assert len(record.history["epoch"]) < small_run.epochs
+    assert record.from_json(record.to_json()).outcome == "diverged"
+
+
+def test_regularizer_off_shares_initialization_and_data_order(digits, small_run, monkeypatch):
+    orders = []
+    original = training._forward
+    monkeypatch.setattr(
+        training,
+        "_forward",
+        lambda run, model, images: (orders.append(images.sum().item()), original(run, model, images))[1],
+    )
+    plain = train(replace(small_run, epochs=1), digits)
+    seen = orders[:4]
+    orders.clear()
+    decayed = train(replace(small_run, epochs=1, weight_decay=0.5), digits)
+    assert orders[:4] == seen
+    assert plain.history["train_loss"] != decayed.history["train_loss"]
+
+
+def test_weight_decay_acts_on_weights_only(digits, small_run):
+    model = training.build_model("inception", width=0.1)
+    decayed, free = training._optimizer(replace(small_run, weight_decay=0.1), model).param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert {p.dim() for p in free["params"]} == {1}
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_full_batch_is_one_step_an_epoch_and_micro_batches_do_not_matter(digits, small_run, monkeypatch):
+    run = replace(small_run, batch_size=None, precision="fp32")
+    whole = train(run, digits)
+    assert whole.provenance["steps_per_epoch"] == 1
+    monkeypatch.setattr(training, "MICRO_BATCH", 10)
+    parts = train(run, digits)
+    assert parts.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-5)
+
+
+def test_gradient_step_is_momentum_sgd(digits, small_run):
+    """One full-batch step on a network without hidden noise, against the formula."""
+    run = replace(small_run, batch_size=None, epochs=2, precision="fp32", decay=1.0)
+    with torch.random.fork_rng():
+        torch.manual_seed(run.seed)
+        model = training.build_model(run.model, 10, 28, run.width)
+    data = training._prepare(run, digits, "cpu")
+    velocity = [torch.zeros_like(p) for p in model.parameters()]
+    losses = []
+    for _ in range(2):
+        loss = torch.nn.functional.cross_entropy(model(data.train.images), data.train.labels)
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        with torch.no_grad():
+            for p, v, g in zip(model.parameters(), velocity, gradients, strict=True):
+                v.mul_(0.9).add_(g)
+                p.sub_(0.01 * v)
+        losses.append(loss.item())
+    assert train(run, digits).history["train_loss"] == pytest.approx(losses, rel=1e-5)
+
+
+def test_bf16_and_fp32_histories_agree(digits, small_run):
+    if training._autocast_dtype(small_run, "cpu") is None:
+        pytest.skip("no bf16 arithmetic on this processor")
+    run = replace(small_run, width=1.0, epochs=5)
+    half, full = (train(replace(run, precision=precision), digits) for precision in ("auto", "fp32"))
+    assert (half.provenance["precision"], full.provenance["precision"]) == ("bf16", "fp32")
+    assert half.history["train_loss"] == pytest.approx(full.history["train_loss"], rel=0.05)
+    assert half.history["train_loss"] != full.history["train_loss"]
+
+
+def test_pixels_change_the_test_set_that_is_evaluated_besides(digits, small_run):
+    record = train(replace(small_run, pixels="gaussian"), digits)
+    assert record.final["changed_test_loss"] != record.final["test_loss"]
+    assert train(small_run, digits).final["changed_test_loss"] is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "lbfgs"},
+        {"precision": "fp8"},
+        {"model": "vgg"},
+        {"pixels": "shuffled", "random_crop": True},
+        {"label_corruption": 1.5},
+        {"train_size": 10**6},
+        {"validation_size": 64},
+    ],
+)
+def test_impossible_settings_are_refused_before_training(digits, small_run, changes):
+    with pytest.raises(InputError):
+        train(replace(small_run, **changes), digits, on_epoch=lambda *_: pytest.fail("trained"))
+
+
+def test_nothing_assumes_ten_classes(digits):
+    three = [split.subset(split.labels < 3) for split in (digits.train, digits.test)]
+    dataset = Dataset("three", *three, ("a", "b", "c"), "f" * 64, "made here")
+    run = Run("three", "mlp_1x512", width=0.1, batch_size=32, learning_rate=0.01, epochs=3, label_corruption=1.0)
+    record = train(run, dataset)
+    assert record.history["train_loss"][0] < 2
+    assert record.provenance["parameters"] == 2352 * 48 + 48 + 48 * 3 + 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+@pytest.mark.parametrize("name", RUNS)
+def test_cuda_agrees_with_cpu(digits, small_run, name):
+    if "dropout" in name:
+        pytest.skip("dropout masks differ between devices")
+    run = replace(small_run, **RUNS[name], precision="fp32")
+    cpu, cuda = train(run, digits), train(run, digits, "cuda")
+    assert cuda.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=2e-2)
+    assert cuda.provenance["device"] == "cuda"
