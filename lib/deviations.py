@@ -3,36 +3,50 @@
 Every number comes from the profile, the paper's tables or the code that acts on it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pandas as pd
 
+from lib.claims import MODEL_NAMES
 from lib.data import TRAIN_IMAGES
 from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting, at_most
+from lib.models import MODELS, ShiftBatchNorm
 from lib.preprocessing import MAX_ROTATION
 from lib.runs import OVERFIT_LOSS
 
-CURVES = ("randomization", "label_corruption")  # claims whose runs take Profile.curve_size images
+# What the paper states; its batch size is inferred from the spacing of its curves' points.
+STATED = {model: Setting(0.1 if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
+SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effect
+    ("width", "network width (factor)", "two CPU cores", "fewer parameters: slower fitting, lower accuracy"),
+    ("learning_rate", "learning rate", "the stated one diverged in trials on few images", "slower fitting"),
+    ("decay", "learning-rate decay an epoch", "fewer images make fewer steps an epoch", "shifts the curves"),
+    ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
+)
 Row = tuple[str, str, str, str, str]
 
 
 def deviations(claim: str, profile: Profile, dataset: str) -> pd.DataFrame:
     """Numbered rows: what, paper, ours, why, expected effect; first what holds for all claims."""
-    rows = [*_size(profile, dataset, claim in CURVES), *_training(profile), *CLAIM_ROWS[claim](profile)]
+    rows = [*_size(profile, dataset, claim), *_training(profile), *CLAIM_ROWS[claim](profile)]
     frame = pd.DataFrame(rows, columns=["what", "paper", "ours", "why", "expected effect"])
     frame.insert(0, "no.", range(1, len(frame) + 1))
     return frame
 
 
-def _size(profile: Profile, dataset: str, curve: bool) -> Iterator[Row]:
+def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
     if dataset != "cifar10":
         yield (
             "data set", "CIFAR-10", dataset, "CIFAR-10 was not to be had, or another set was asked for",
             "an easier task: higher test accuracy and faster fitting; the contrasts are the same in kind",
         )  # fmt: skip
-    if size := at_most(profile.curve_size if curve else profile.train_size, dataset):
+    curve, rest = (at_most(size, dataset) for size in (profile.curve_size, profile.train_size))
+    ours = {
+        "randomization": f"{_images(curve)} for the five randomizations, {_images(rest)} for the other networks",
+        "label_corruption": _images(curve),
+    }.get(claim, _images(rest))
+    if curve or rest:
         yield (
-            "training images", f"{TRAIN_IMAGES['cifar10']:,}", f"{size:,}, stratified, another subset for every seed",
+            "training images", f"{TRAIN_IMAGES['cifar10']:,}", f"{ours}; stratified, another subset for every seed",
             "two CPU cores", "far lower test accuracy on true labels; fewer epochs and steps to fit",
         )  # fmt: skip
     if profile.test_size:
@@ -40,35 +54,34 @@ def _size(profile: Profile, dataset: str, curve: bool) -> Iterator[Row]:
             "test images", "10,000", f"{profile.test_size:,} after every epoch, all at the end", "two CPU cores",
             "curves over the epochs are noisier; final values are not",
         )  # fmt: skip
-    widths = {model: setting.width for model, setting in profile.settings.items() if setting.width != 1}
-    if widths:
-        text = ", ".join(f"{model} x {width:g}" for model, width in widths.items())
-        yield "network width", "x 1", text, "two CPU cores", "fewer parameters: slower fitting, lower accuracy"
+
+
+def _images(size: int | None) -> str:
+    return f"{size:,}" if size else "all"
 
 
 def _training(profile: Profile) -> Iterator[Row]:
-    published = PROFILES["paper"].settings
-    for what, text, stated in (
-        ("learning rate", lambda s: f"{s.learning_rate:g}", "0.1 Inception, 0.01 others"),
-        ("learning-rate decay an epoch", lambda s: f"{s.decay:g}", "0.95"),
-        ("batch size", lambda s: f"{s.batch_size}", "128 (inferred)"),
-    ):
-        differs = _differing(profile.settings, text, {"learning rate": _paper_rate}.get(what), published)
+    for attribute, what, why, effect in SETTINGS:
+        ours = {model: getattr(setting, attribute) for model, setting in profile.settings.items()}
+        stated = {model: getattr(STATED[model], attribute) for model in ours}
+        differs = [model for model in ours if ours[model] != stated[model]]
         if differs:
-            yield what, stated, differs, "fewer images make fewer steps an epoch", "none intended: all runs still fit"
-    epochs = ", ".join(f"{model} {setting.epochs}" for model, setting in profile.settings.items())
+            yield what, _listed(stated, differs), _listed(ours, differs), why, effect
+    epochs = _listed({model: setting.epochs for model, setting in profile.settings.items()}, profile.settings)
+    unstated = f"not stated (Fig. 1a shows {STATED['inception'].epochs})"
     if profile.stop_when_fitted:
         yield (
-            "epochs", "not stated (Fig. 1a shows 64)", f"at most {epochs}; a run ends once its loss is below "
-            f"{OVERFIT_LOSS:g} and every example is fitted", "two CPU cores",
+            "epochs", unstated, f"at most {epochs}; a run ends once its loss is below {OVERFIT_LOSS:g} and every "
+            "example is fitted", "two CPU cores",
             "the last learning rate is higher than the paper's, which may cost a little test accuracy",
         )  # fmt: skip
     else:
-        yield "epochs", "not stated (Fig. 1a shows 64)", epochs, "not stated", "small once all is fitted"
+        yield "epochs", unstated, epochs, "not stated", "small once all is fitted"
+    norm = ShiftBatchNorm(1)
     yield "initialization", "not stated", "He normal, biases zero", "a common default", "shifts when fitting starts"
     yield (
-        "batch norm", "constants not stated", "PyTorch's: momentum 0.1, epsilon 1e-5", "a common default",
-        "small",
+        "batch norm", "constants not stated", f"momentum {norm.momentum:g}, epsilon {norm.eps:g}",
+        "PyTorch's defaults", "small",
     )  # fmt: skip
     yield (
         "arithmetic", "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
@@ -76,14 +89,8 @@ def _training(profile: Profile) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _paper_rate(model: str) -> str:
-    return "0.1" if model.startswith("inception") else "0.01"
-
-
-def _differing(settings: dict[str, Setting], text, stated, published: dict[str, Setting]) -> str:
-    """The settings that differ from what the paper states (or, where it states one for all, our paper profile)."""
-    reference = {model: stated(model) if stated else text(published[model]) for model in settings}
-    return ", ".join(f"{model} {text(s)}" for model, s in settings.items() if text(s) != reference[model])
+def _listed(values: Mapping[str, float], models: Iterable[str]) -> str:
+    return ", ".join(f"{MODEL_NAMES[model]} {values[model]:g}" for model in models)
 
 
 def _randomization(profile: Profile) -> Iterator[Row]:
@@ -135,7 +142,7 @@ def _implicit_regularization(profile: Profile) -> Iterator[Row]:
         "early stopping", "judged by the best test epoch", f"also by images held out of training, one in "
         f"{VALIDATION_SHARE}; these runs never stop early", "choosing on the test set flatters", "a smaller gain",
     )  # fmt: skip
-    models = ", ".join(profile.large_steps)
+    models = " and ".join(MODEL_NAMES[model] for model in profile.large_steps)
     yield (
         "optimizers", "an argument about linear models; no experiment", f"{models}: full-batch gradient descent with "
         f"momentum, batches {LARGE_BATCH} times as large (both at a constant learning rate), Adam at "

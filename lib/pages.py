@@ -198,7 +198,8 @@ def record_link(study: Study, key: str) -> str:
 
 def deviations_table(study: Study) -> HTML:
     """The numbered deviations from the paper."""
-    return table(deviations(study.claim.name, study.profile, study.dataset.name).astype(str).map(html.escape))
+    rows = deviations(study.claim.name, study.profile, study.dataset.name).astype(str).map(html.escape)
+    return table(rows, "Deviations from the paper")
 
 
 def provenance(*studies: Study) -> HTML:
@@ -218,7 +219,7 @@ def provenance(*studies: Study) -> HTML:
         f"{study.dataset.fingerprint}",
     }
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
-    return HTML(f'<dl class="provenance">{rows}</dl>')
+    return HTML(f'<p><strong>Provenance</strong></p><dl class="provenance">{rows}</dl>')
 
 
 def _commit(record: Record) -> str:

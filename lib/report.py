@@ -19,6 +19,7 @@ import nbformat
 import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
+from traitlets.config import Config
 
 from lib import plots
 from lib.claims import CLAIMS, VERDICTS
@@ -93,6 +94,7 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
         kernel_name="python3",
         progress_bar=False,
         execution_timeout=CELL_TIMEOUT,
+        config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # else each kernel warns that it has none
     )
     return nbformat.read(EXECUTED / f"{page}.ipynb", as_version=4)
 
@@ -107,6 +109,8 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path) -> Path:
     )
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in PAGES}
     notebook.metadata["title"] = f"{titles[page]}: rethinking generalization, replicated"
+    for place, cell in enumerate(notebook.cells):
+        cell.id = str(place)  # papermill gives the cell it adds a random one
     links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in PAGES]
     text, _ = exporter.from_notebook_node(notebook, {"pages": links})
     path = folder / f"{page}.html"

@@ -76,11 +76,9 @@ def train_missing(
         return _drain(todo, dataset.name, store.root, device, pool, bar, time_limit)
 
 
-def records(
-    runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str, time_limit: float | None = None
-) -> list[Record]:
+def records(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> list[Record]:
     """Train-or-load: the records of these runs, in their order; runs that failed are left out."""
-    train_missing(runs, dataset, store, device, time_limit)
+    train_missing(runs, dataset, store, device)
     loaded = (store.load(run, dataset.fingerprint) for run in dict.fromkeys(runs))
     return [record for record in loaded if record is not None]
 
@@ -202,10 +200,13 @@ class _Bar:
     """One progress bar over all runs, in units of work: what is running, runs done, time left."""
 
     def __init__(self, runs: list[Run]):
-        self.runs, self.done, self.epochs = runs, 0, {}
+        self.runs, self.done, self.epochs = runs, set(), {}
+        live = sys.stderr.isatty() or "ipykernel" in sys.modules
+        self.interval, self.shown = (0.5 if live else 30.0), 0.0  # seconds; a log file wants few lines
         self.bar = tqdm(
             total=sum(map(_work_units, runs)),
             leave=False,
+            mininterval=self.interval,
             bar_format=("{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]{postfix}"),
         )
         self._show()
@@ -226,9 +227,9 @@ class _Bar:
             self._show()
 
     def finish(self, run: Run) -> None:
-        """Count a run as done, whatever its last report was."""
-        self.done += 1
+        """Count a run as done, whatever its last report was; reports that come later are dropped."""
         self._advance(run, run.epochs)
+        self.done.add(run)
         del self.epochs[run]
 
     def write(self, text: str) -> None:
@@ -236,12 +237,17 @@ class _Bar:
         self.bar.write(text, file=sys.stderr)
 
     def _advance(self, run: Run, epoch: int) -> None:
+        if run in self.done:
+            return
         self.bar.update(_work_units(run) * (epoch - self.epochs.get(run, 0)) / run.epochs)
         self.epochs[run] = epoch
 
     def _show(self) -> None:
+        if time.monotonic() < self.shown + self.interval:
+            return
+        self.shown = time.monotonic()
         running = "; ".join(f"{run.label()} {epoch}/{run.epochs}" for run, epoch in self.epochs.items())
-        self.bar.set_description_str(f"{self.done}/{len(self.runs)} runs", refresh=False)
+        self.bar.set_description_str(f"{len(self.done)}/{len(self.runs)} runs", refresh=False)
         self.bar.set_postfix_str(running)
 
 

@@ -38,5 +38,5 @@ def test_the_lock_is_plain_and_names_every_dependency():
 
 def test_conda_reads_the_same_lists():
     text = (ROOT / "environment.yml").read_text()
-    assert "--requirement requirements.txt" in text
+    assert "- -r requirements.txt" in text
     assert "==" not in text

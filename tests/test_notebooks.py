@@ -19,7 +19,7 @@ def test_source_only_short_and_parameterized(name):
     assert not any(cell.outputs or cell.execution_count for cell in code)
     assert sum("parameters" in cell.metadata.get("tags", ()) for cell in code) == 1
     assert any("assert" in cell.source for cell in code)
-    assert len(notebook.cells) <= 30
+    assert len(notebook.cells) <= 20
     assert notebook.metadata.kernelspec.name == "python3"
 
 
