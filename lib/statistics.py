@@ -28,7 +28,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
         return math.nan
     if len(set(y)) < 2:
         return 0.0
-    return float(stats.spearmanr(x, y).statistic)
+    return round(float(stats.spearmanr(x, y).statistic), 12)  # 0.9 must not come out as 0.8999999999999998
 
 
 def binomial_error(share: float, count: int) -> float:

@@ -22,6 +22,7 @@ def test_interval_of_one_value_is_unknown_and_of_equal_values_has_no_width():
 def test_rank_correlation():
     assert rank_correlation([0, 0.5, 1], [1, 5, 6]) == pytest.approx(1)
     assert rank_correlation([0, 0.5, 1], [6, 5, 1]) == pytest.approx(-1)
+    assert rank_correlation([0, 1, 2, 3, 4], [1, 0, 2, 3, 4]) == 0.9
     assert math.isnan(rank_correlation([0.5], [1]))
     assert math.isnan(rank_correlation([1, 1], [0, 1]))
     assert rank_correlation([0, 1], [1, 1]) == 0
