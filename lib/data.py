@@ -30,7 +30,7 @@ from torch import Tensor
 from lib.config import CACHE, InputError, data_root, one_of
 
 DATASETS = ("auto", "cifar10", "digits")
-TRAIN_IMAGES = {"cifar10": 50_000, "digits": 1_438}
+IMAGES = {"cifar10": {"train": 50_000, "test": 10_000}, "digits": {"train": 1_438, "test": 359}}
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "cifar-10-python.tar.gz"
 ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # the check torchvision enforces

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pandas as pd
 
 from lib.claims import MODEL_NAMES
-from lib.data import TRAIN_IMAGES
+from lib.data import IMAGES
 from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting, at_most
 from lib.models import MODELS, ShiftBatchNorm
 from lib.preprocessing import MAX_ROTATION
@@ -39,19 +39,19 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
             "data set", "CIFAR-10", dataset, "CIFAR-10 was not to be had, or another set was asked for",
             "an easier task: higher test accuracy and faster fitting; the contrasts are the same in kind",
         )  # fmt: skip
-    curve, rest = (at_most(size, dataset) for size in (profile.curve_size, profile.train_size))
+    curve, rest = (at_most(size, dataset, "train") for size in (profile.curve_size, profile.train_size))
     ours = {
         "randomization": f"{_images(curve)} for the five randomizations, {_images(rest)} for the other networks",
         "label_corruption": _images(curve),
     }.get(claim, _images(rest))
     if curve or rest:
         yield (
-            "training images", f"{TRAIN_IMAGES['cifar10']:,}", f"{ours}; stratified, another subset for every seed",
+            "training images", f"{IMAGES['cifar10']['train']:,}", f"{ours}; stratified, another subset for every seed",
             "two CPU cores", "far lower test accuracy on true labels; fewer epochs and steps to fit",
         )  # fmt: skip
-    if profile.test_size:
+    if size := at_most(profile.test_size, dataset, "test"):
         yield (
-            "test images", "10,000", f"{profile.test_size:,} after every epoch, all at the end", "two CPU cores",
+            "test images", f"{IMAGES['cifar10']['test']:,}", f"{size:,} after every epoch, all at the end", "two CPU cores",
             "curves over the epochs are noisier; final values are not",
         )  # fmt: skip
 

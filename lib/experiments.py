@@ -12,7 +12,7 @@ import pandas as pd
 from lib import paper
 from lib.config import InputError, one_of
 from lib.corruption import check_probability
-from lib.data import TRAIN_IMAGES
+from lib.data import IMAGES
 from lib.models import HAS_DROPOUT
 from lib.runs import Record, Run, runs_frame
 
@@ -168,8 +168,8 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
         dataset,
         model,
         seed,
-        at_most(profile.train_size, dataset),
-        profile.test_size,
+        at_most(profile.train_size, dataset, "train"),
+        at_most(profile.test_size, dataset, "test"),
         width=setting.width,
         learning_rate=setting.learning_rate,
         epochs=setting.epochs,
@@ -181,12 +181,12 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
 
 def curve_run(profile: Profile, dataset: str, model: str, seed: int) -> Run:
     """The same on as many images as the paper's Fig. 1 gets in this profile."""
-    return replace(base_run(profile, dataset, model, seed), train_size=at_most(profile.curve_size, dataset))
+    return replace(base_run(profile, dataset, model, seed), train_size=at_most(profile.curve_size, dataset, "train"))
 
 
-def at_most(size: int | None, dataset: str) -> int | None:
-    """A number of training images, or None for all where the data set has no more."""
-    return None if size is None or size >= TRAIN_IMAGES[dataset] else size
+def at_most(size: int | None, dataset: str, split: str) -> int | None:
+    """A number of images of a split, or None for all where the data set has no more."""
+    return None if size is None or size >= IMAGES[dataset][split] else size
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         yield Arm("batch norm", "off", base_run(profile, dataset, "inception_no_bn", seed))
         for model in CORRUPTION_MODELS:
             run = replace(base_run(profile, dataset, model, seed), stop_when_fitted=False)
-            held_out = (run.train_size or TRAIN_IMAGES[dataset]) // VALIDATION_SHARE
+            held_out = (run.train_size or IMAGES[dataset]["train"]) // VALIDATION_SHARE
             yield Arm("early stopping", "one tenth held out", replace(run, validation_size=held_out))
         for model, setting in profile.large_steps.items():
             run = base_run(profile, dataset, model, seed)

@@ -54,6 +54,8 @@ def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, 
         return missing
     if len(values) == 1:
         return f"{form(values.iloc[0])} (1 seed)"
+    if values.min() == values.max():
+        return f"{form(values.iloc[0])} (all {len(values)} seeds)"
     return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"
 
 
@@ -111,27 +113,36 @@ def _paper_value(value: float) -> str:
     return "failed" if pd.isna(value) else percent(value)
 
 
-def banner(study: Study) -> HTML:
-    """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
-    profile, data = study.profile, study.dataset
-    sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in study.records})
+def data_text(*studies: Study) -> str:
+    """The data set of some studies of one profile: name, how many images trained on, how many there are, its note."""
+    data = studies[0].dataset
+    records = [record for study in studies for record in study.records]
+    sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in records})
     size = " or ".join(f"{size:,}" for size in sizes if size < len(data.train)) or "all"
+    return f"{data.name}: {size} of {len(data.train):,} training images, {len(data.test):,} test images. {data.note}"
+
+
+def banner(*studies: Study) -> HTML:
+    """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
+    profile, data = studies[0].profile, studies[0].dataset
+    missing = sum(study.missing for study in studies)
     facts = {
         "Profile": f"{profile.name}: {profile.about}",
-        "Data": f"{data.name}: {size} of {len(data.train):,} training images, {len(data.test):,} test images. "
-        f"{data.note}",
+        "Data": data_text(*studies),
         "Seeds": str(len(profile.seeds)),
-        "Hardware": _joined(record.provenance["hardware"] for record in study.records),
+        "Hardware": _joined(record.provenance["hardware"] for study in studies for record in study.records),
     }
     warnings = []
     if not profile.is_result:
         warnings.append("Smoke profile: this page tests the machinery. Nothing on it is a result.")
     elif profile.name != "paper":
-        warnings.append(f"Profile {profile.name}: smaller than the paper's setting; see the deviations below.")
+        warnings.append(
+            f"Profile {profile.name}: smaller than the paper's setting; each claim's page lists its deviations."
+        )
     if data.name == "digits":
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
-    if study.missing:
-        warnings.append(f"{study.missing} of the runs this page needs have no record: they read '{MISSING}'.")
+    if missing:
+        warnings.append(f"{missing} of the runs this page needs have no record: they read '{MISSING}'.")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
     notes = "".join(f'<p class="warning">⚠ {html.escape(text)}</p>' for text in warnings)
     return HTML(f'<div class="banner">{notes}<dl>{rows}</dl></div>')

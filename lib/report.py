@@ -35,6 +35,7 @@ from lib.config import (
 )
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.experiments import PROFILES, claim_arms, resolve_profile, with_parameters
+from lib.pages import data_text
 from lib.runs import RunStore
 from lib.study import Study, open_study
 from lib.sweep import train_missing
@@ -142,7 +143,7 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     summary = train_missing(runs, load_dataset(choice.dataset), store, choice.device)
     if summary.failed:
-        raise InputError(f"{len(summary.failed)} runs failed: {'; '.join(summary.failed)}")
+        raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
     os.environ["STORE"] = str(store.root)
     for page in PAGES:
         print(f"page: {page}", flush=True)
@@ -182,12 +183,10 @@ def update_readme(choice: Choice) -> None:
     first = studies[0]
     lines = ["| claim | criteria that hold | verdict |", "|---|---|---|"]
     lines += [f"| **{row.title}**: {row.claim} | {row.criteria} | {row.verdict} |" for row in rows.itertuples()]
-    size = f"{first.profile.train_size:,}" if first.profile.train_size else "all"
     hardware = "; ".join(sorted({record.provenance["hardware"] for study in studies for record in study.records}))
     lines += [
         "",
-        f"Profile `{first.profile.name}` on {first.dataset.name}: {size} training images, {len(first.profile.seeds)} "
-        f"seeds, {hardware}. {first.dataset.note}",
+        f"Profile `{first.profile.name}`, {len(first.profile.seeds)} seeds, on {hardware}. Data: {data_text(*studies)}",
         "",
         "![Training loss of Inception under five randomizations, and test error against the share of corrupted "
         f"labels for three networks]({README_FIGURE.relative_to(ROOT).as_posix()})",

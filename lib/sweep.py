@@ -26,7 +26,7 @@ import torch
 from tqdm import tqdm
 
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
-from lib.data import DATASETS, TRAIN_IMAGES, Dataset, load_dataset, resolve_dataset
+from lib.data import DATASETS, IMAGES, Dataset, load_dataset, resolve_dataset
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile
 from lib.runs import Record, Run, RunStore
 from lib.training import Interrupted, train
@@ -252,7 +252,7 @@ class _Bar:
 
 
 def _work_units(run: Run) -> float:
-    return MFLOP[run.model] * run.width**2 * (run.train_size or TRAIN_IMAGES[run.dataset]) * run.epochs
+    return MFLOP[run.model] * run.width**2 * (run.train_size or IMAGES[run.dataset]["train"]) * run.epochs
 
 
 # --- command line -------------------------------------------------------------------------------------

@@ -239,8 +239,8 @@ def test_unknown_dataset_is_refused():
 
 
 def test_digits_have_cifars_shape_and_a_stratified_split(digits):
-    assert digits.train.images.shape == (data.TRAIN_IMAGES["digits"], 3, 32, 32)
-    assert digits.test.images.shape == (359, 3, 32, 32)
+    assert digits.train.images.shape == (data.IMAGES["digits"]["train"], 3, 32, 32)
+    assert digits.test.images.shape == (data.IMAGES["digits"]["test"], 3, 32, 32)
     assert digits.train.images.dtype == torch.uint8
     assert digits.train.images[:, :, :2].max() == 0  # the frame
     assert digits.train.images.max() == 255
@@ -287,8 +287,8 @@ def test_split_length_and_subset():
 @pytest.mark.skipif(not cifar10_at_hand(), reason="no CIFAR-10 under DATA_ROOT")
 def test_real_cifar10():
     dataset = load_dataset("cifar10")
-    assert dataset.train.images.shape == (data.TRAIN_IMAGES["cifar10"], 3, 32, 32)
-    assert dataset.test.images.shape == (10_000, 3, 32, 32)
+    assert dataset.train.images.shape == (data.IMAGES["cifar10"]["train"], 3, 32, 32)
+    assert dataset.test.images.shape == (data.IMAGES["cifar10"]["test"], 3, 32, 32)
     assert dataset.train.labels.bincount().tolist() == [5000] * 10
     assert dataset.test.labels.bincount().tolist() == [1000] * 10
     mean = dataset.train.images.double().mean((0, 2, 3)) / 255

@@ -5,7 +5,7 @@ import pytest
 
 from lib import paper
 from lib.config import InputError
-from lib.data import TRAIN_IMAGES
+from lib.data import IMAGES
 from lib.experiments import (
     CLAIM_ARMS,
     LARGE_BATCH,
@@ -84,17 +84,18 @@ def test_claims_share_runs():
 
 def test_large_batches_fit_the_training_set():
     for profile in (QUICK, PAPER):
-        size = profile.train_size or TRAIN_IMAGES["cifar10"]
+        size = profile.train_size or IMAGES["cifar10"]["train"]
         assert all(LARGE_BATCH * profile.settings[model].batch_size < size for model in profile.large_steps)
 
 
-@pytest.mark.parametrize("name", TRAIN_IMAGES)
+@pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_runs_fit_their_data_set(profile, name):
     for run in {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, profile, name)}:
-        size = run.train_size or TRAIN_IMAGES[name]
-        assert run.validation_size < size <= TRAIN_IMAGES[name]
-        assert run.train_size != TRAIN_IMAGES[name]  # all of them has one name, None
+        size = run.train_size or IMAGES[name]["train"]
+        assert run.validation_size < size <= IMAGES[name]["train"]
+        assert (run.test_size or 0) < IMAGES[name]["test"]
+        assert run.train_size != IMAGES[name]["train"]  # all of them has one name, None
 
 
 def test_profile_resolution():
