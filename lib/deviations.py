@@ -51,8 +51,8 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
         )  # fmt: skip
     if size := at_most(profile.test_size, dataset, "test"):
         yield (
-            "test images", f"{IMAGES['cifar10']['test']:,}", f"{size:,} after every epoch, all at the end", "two CPU cores",
-            "curves over the epochs are noisier; final values are not",
+            "test images", f"{IMAGES['cifar10']['test']:,}", f"{size:,} after every epoch, all at the end",
+            "two CPU cores", "curves over the epochs are noisier; final values are not",
         )  # fmt: skip
 
 

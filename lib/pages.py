@@ -30,11 +30,14 @@ def show(figure: Figure, alt: str, caption: str = "", raster: bool = False) -> H
     return HTML(f'<figure><img src="{source}" alt="{html.escape(alt)}" style="max-width:100%">{text}</figure>')
 
 
-def table(frame: pd.DataFrame, title: str = "") -> HTML:
-    """A frame of ready texts as a table; HTML in its cells is kept, missing values read 'not run'."""
+def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
+    """A frame of ready texts as a table; HTML in its cells is kept, missing values read 'not run'.
+
+    A long table scrolls in a box of its own.
+    """
     body = frame.to_html(index=False, escape=False, na_rep=MISSING, border=0, classes="report", justify="left")
     heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
-    return HTML(f'{heading}<div class="scroll">{body}</div>')
+    return HTML(f'{heading}<div class="scroll{" long" if long else ""}">{body}</div>')
 
 
 def percent(value: float) -> str:
@@ -161,6 +164,7 @@ def verdict_box(study: Study) -> HTML:
 def criteria_table(study: Study) -> HTML:
     """Every criterion: required range, the paper's value, ours with its 95 % interval, and whether it holds."""
     words = {"yes": "✔ holds", "no": "✘ fails", "mixed": "◐ in some seeds", "not run": f"{VERDICTS['not run']} not run"}
+    words = {holds: f'<span class="word">{text}</span>' for holds, text in words.items()}
     rows = [
         {
             "criterion": row.criterion,
@@ -179,7 +183,7 @@ def criteria_table(study: Study) -> HTML:
 def runs_table(study: Study) -> HTML:
     """Every run of the page with its outcome and a link to its record."""
     rows = [_run_row(study, row) for row in study.frame.dropna(subset="key").drop_duplicates("key").itertuples()]
-    return table(pd.DataFrame(rows), f"{len(rows)} runs")
+    return table(pd.DataFrame(rows), f"{len(rows)} runs", long=True)
 
 
 def _run_row(study: Study, row: tuple) -> dict[str, object]:
