@@ -12,6 +12,7 @@ import pandas as pd
 
 from lib import paper
 from lib.experiments import CORRUPTION_MODELS
+from lib.runs import OVERFIT_LOSS
 from lib.statistics import binomial_error, mean_interval, rank_correlation
 
 CRITERIA_VERSION = 1
@@ -21,6 +22,7 @@ FITTED = 0.99  # training accuracy that counts as fitting: the least of the pape
 CHANCE_MARGIN = 0.02  # test accuracy that counts as chance lies this near to it, beyond three binomial standard errors
 MARGINAL_SHARE = 0.80  # of the accuracy above chance must remain when a regularizer is off for its part to be marginal;
 # the least share in the paper's Table 1 is 0.93 (AlexNet), and a fifth is what we still call marginal
+CONSTANT_FACTOR = 10.0  # the paper's 'small constant factor'; an order of magnitude is the loosest reading of it
 STEADY = 0.90  # rank correlation with the corruption rate that counts as a steady growth
 EARLY_STOPPING_GAIN = 0.02  # accuracy; the paper finds none on CIFAR-10 and 5 points on ImageNet
 
@@ -105,23 +107,15 @@ def _randomization(frame: pd.DataFrame, context: Context) -> Iterator[Criterion]
             yield Criterion(f"{label} fits random labels: training accuracy", train, FITTED, paper=row.train_accuracy)
         text = f"{label} trained on random labels is at chance: test accuracy"
         yield Criterion(text, test, context.chance - margin, context.chance + margin, row.test_accuracy)
-    times = pd.DataFrame(
-        {
-            name: arm(frame, "five randomizations", name, "inception", "overfit_time")
-            for name in paper.RANDOMIZATIONS.values()
-        }
-    )
-    slowdown = times["random labels"] / times.max(axis=1, skipna=False)
-    text = "Random labels are the slowest to fit: their time over the longest of the five"
-    yield Criterion(text, slowdown, low=1.0, paper=1.0)
-    reference = paper.steps_to_loss((0.05,))[0.05]
-    yield Criterion(
-        "Random labels cost only a constant factor: time to fit over that of true labels",
-        times["random labels"] / times["true labels"],
-        low=1.0,
-        high=10.0,  # 'a small constant factor'; an order of magnitude is the loosest reading of it
-        paper=reference["random labels"] / reference["true labels"],
-    )
+    names = paper.RANDOMIZATIONS.values()
+    times = pd.DataFrame({name: arm(frame, "five randomizations", name, "inception", "overfit_time") for name in names})
+    published = paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    slowest = times["random labels"] / times.drop(columns="random labels").max(axis=1, skipna=False)
+    text = "Random labels are the slowest to fit: their time over the longest of the other four"
+    yield Criterion(text, slowest, 1.0, paper=published["random labels"] / published.drop("random labels").max())
+    factor = times["random labels"] / times["true labels"]
+    text = "Random labels cost only a constant factor: time to fit over that of true labels"
+    yield Criterion(text, factor, 1.0, CONSTANT_FACTOR, published["random labels"] / published["true labels"])
 
 
 def _label_corruption(frame: pd.DataFrame, context: Context) -> Iterator[Criterion]:

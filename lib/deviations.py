@@ -9,7 +9,7 @@ import pandas as pd
 
 from lib.claims import MODEL_NAMES
 from lib.data import IMAGES
-from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting, at_most
+from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting
 from lib.models import MODELS, ShiftBatchNorm
 from lib.preprocessing import MAX_ROTATION
 from lib.runs import OVERFIT_LOSS
@@ -39,19 +39,20 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
             "data set", "CIFAR-10", dataset, "CIFAR-10 was not to be had, or another set was asked for",
             "an easier task: higher test accuracy and faster fitting; the contrasts are the same in kind",
         )  # fmt: skip
-    curve, rest = (at_most(size, dataset, "train") for size in (profile.curve_size, profile.train_size))
+    sizes = profile.sizes[dataset]
     ours = {
-        "randomization": f"{_images(curve)} for the five randomizations, {_images(rest)} for the other networks",
-        "label_corruption": _images(curve),
-    }.get(claim, _images(rest))
-    if curve or rest:
+        "randomization": f"{_images(sizes.curve)} for the five randomizations, {_images(sizes.train)} for "
+        "random labels on every network",
+        "label_corruption": _images(sizes.curve),
+    }.get(claim, _images(sizes.train))
+    if sizes.curve or sizes.train:
         yield (
             "training images", f"{IMAGES['cifar10']['train']:,}", f"{ours}; stratified, another subset for every seed",
             "two CPU cores", "far lower test accuracy on true labels; fewer epochs and steps to fit",
         )  # fmt: skip
-    if size := at_most(profile.test_size, dataset, "test"):
+    if sizes.test:
         yield (
-            "test images", f"{IMAGES['cifar10']['test']:,}", f"{size:,} after every epoch, all at the end",
+            "test images", f"{IMAGES['cifar10']['test']:,}", f"{sizes.test:,} after every epoch, all at the end",
             "two CPU cores", "curves over the epochs are noisier; final values are not",
         )  # fmt: skip
 
@@ -129,7 +130,7 @@ def _explicit_regularization(profile: Profile) -> Iterator[Row]:
     yield (
         "Table 4's augmented runs", "decay 0.999, epochs not stated",
         f"decay {profile.slow.decay:g}, at most {profile.slow.epochs} epochs", "fewer images make fewer steps an epoch"
-        if profile.train_size else "a bound is needed", "a run cut short looks unfitted",
+        if profile.is_reduced else "a bound is needed", "a run cut short looks unfitted",
     )  # fmt: skip
     yield (
         "Table 4's augmentation", f"left-right flip and rotation up to {MAX_ROTATION:g} degrees",

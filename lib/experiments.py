@@ -3,7 +3,7 @@
 A claim's arms are a function of a profile and a data set. Claims share runs: the same settings are one run.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
@@ -41,14 +41,21 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How many images of a data set; None: all."""
+
+    train: int | None = None
+    curve: int | None = None  # for Fig. 1a-c, whose times to fit differ only where there is enough to learn
+    test: int | None = None  # after every epoch; the final evaluation takes all
+
+
+@dataclass(frozen=True)
 class Profile:
     """The size of an experiment: how much data, which seeds, how the networks are trained."""
 
     name: str
     about: str
-    train_size: int | None  # images; None: all
-    curve_size: int | None  # images for Fig. 1a-c, whose times to fit differ only where there is enough to learn
-    test_size: int | None
+    sizes: Mapping[str, Sizes]  # by data set
     seeds: tuple[int, ...]
     rates: tuple[float, ...]  # label corruption
     settings: dict[str, Setting]
@@ -59,8 +66,10 @@ class Profile:
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
     dropout: float = 0.5
 
-    def __hash__(self) -> int:
-        return hash(self.name)
+    @property
+    def is_reduced(self) -> bool:
+        """Whether it takes less than all of any data set."""
+        return any(size != Sizes() for size in self.sizes.values())
 
 
 PROFILES = {
@@ -69,9 +78,7 @@ PROFILES = {
         Profile(
             "smoke",
             "seconds, to test the machinery; never a result",
-            train_size=100,
-            curve_size=100,
-            test_size=100,
+            sizes=dict.fromkeys(IMAGES, Sizes(100, 100, 100)),
             seeds=(0,),
             rates=(0.0, 0.5, 1.0),
             settings={
@@ -89,9 +96,7 @@ PROFILES = {
         Profile(
             "quick",
             "all claims on two CPU cores in minutes: fewer images, narrower convolutional networks",
-            train_size=500,
-            curve_size=1500,
-            test_size=500,
+            sizes={"cifar10": Sizes(500, 1500, 500), "digits": Sizes(300, 300)},
             seeds=(0, 1),
             rates=(0.0, 0.25, 0.5, 0.75, 1.0),
             settings={
@@ -111,9 +116,7 @@ PROFILES = {
         Profile(
             "paper",
             "the paper's setting, for a GPU",
-            train_size=None,
-            curve_size=None,
-            test_size=None,
+            sizes=dict.fromkeys(IMAGES, Sizes()),
             seeds=(0, 1, 2),
             rates=tuple(tenth / 10 for tenth in range(11)),
             settings={
@@ -168,8 +171,8 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
         dataset,
         model,
         seed,
-        at_most(profile.train_size, dataset, "train"),
-        at_most(profile.test_size, dataset, "test"),
+        profile.sizes[dataset].train,
+        profile.sizes[dataset].test,
         width=setting.width,
         learning_rate=setting.learning_rate,
         epochs=setting.epochs,
@@ -181,12 +184,7 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
 
 def curve_run(profile: Profile, dataset: str, model: str, seed: int) -> Run:
     """The same on as many images as the paper's Fig. 1 gets in this profile."""
-    return replace(base_run(profile, dataset, model, seed), train_size=at_most(profile.curve_size, dataset, "train"))
-
-
-def at_most(size: int | None, dataset: str, split: str) -> int | None:
-    """A number of images of a split, or None for all where the data set has no more."""
-    return None if size is None or size >= IMAGES[dataset][split] else size
+    return replace(base_run(profile, dataset, model, seed), train_size=profile.sizes[dataset].curve)
 
 
 @dataclass(frozen=True)

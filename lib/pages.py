@@ -6,6 +6,7 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 import base64
 import html
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
@@ -46,8 +47,8 @@ def percent(value: float) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{value:.{digits}g}"
+    """A number with so many significant digits; 'not run' where missing, 'never' for an infinite time."""
+    return MISSING if pd.isna(value) else "never" if math.isinf(value) else f"{value:.{digits}g}"
 
 
 def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, missing: str = MISSING) -> str:

@@ -223,7 +223,8 @@ class RunStore:
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record: settings, derived names, outcome, final values in [0, 1], what was reached, key.
 
-    overfit_time: epochs until the running training loss crossed OVERFIT_LOSS, linear between epochs.
+    overfit_time: epochs until the running training loss crossed OVERFIT_LOSS, linear between epochs; infinite
+        where it never did.
     running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
     best_test_accuracy is the highest of the epochs; early_stopped_test_accuracy that of the epoch with the
     highest validation accuracy (the first of equals), where images were held out.
@@ -254,7 +255,8 @@ def history_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def _overfit_time(record: Record) -> float:
     losses = pd.Series(record.history["train_loss"], record.history["epoch"], dtype=float)
-    return crossing(losses, OVERFIT_LOSS)
+    time = crossing(losses, OVERFIT_LOSS)
+    return math.inf if math.isnan(time) else time
 
 
 def _best(record: Record) -> dict[str, float | None]:

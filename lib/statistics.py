@@ -15,6 +15,8 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     mean = math.fsum(values) / len(values) if len(values) else math.nan
     if len(values) < 2:
         return mean, math.nan, math.nan
+    if math.isinf(mean):
+        return mean, math.nan, math.nan
     error = stats.sem(values)
     if error == 0:
         return mean, mean, mean

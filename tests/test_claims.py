@@ -88,6 +88,11 @@ def test_each_criterion_can_fail(claim, spoil, text):
     assert result == "partly"
 
 
+def test_random_labels_that_never_fit_are_slowest_but_no_constant_factor():
+    _, failing, _ = spoiled("randomization", set_where("overfit_time", math.inf, arm="random labels"))
+    assert failing == ["Random labels cost only a constant factor: time to fit over that of true labels"]
+
+
 def test_one_seed_outside_is_mixed():
     _, failing, result = spoiled("randomization", set_where("train_accuracy", 0.5, arm="gaussian", seed=1))
     assert failing == ["Inception fits gaussian: training accuracy"]

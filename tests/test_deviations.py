@@ -28,7 +28,7 @@ def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
 
 def test_sizes_are_those_of_the_runs():
     rows = deviations("label_corruption", QUICK, "cifar10").set_index("what")
-    assert f"{QUICK.curve_size:,}" in rows["ours"]["training images"]
+    assert f"{QUICK.sizes['cifar10'].curve:,}" in rows["ours"]["training images"]
     rows = deviations("explicit_regularization", QUICK, "cifar10").set_index("what")
-    assert f"{QUICK.train_size:,}" in rows["ours"]["training images"]
+    assert f"{QUICK.sizes['cifar10'].train:,}" in rows["ours"]["training images"]
     assert "data set" in deviations("randomization", QUICK, "digits")["what"].tolist()

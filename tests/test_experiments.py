@@ -31,7 +31,8 @@ def test_every_arm_has_every_seed_and_no_arm_is_there_twice(claim, profile):
 def test_seeds_and_sizes_of_the_profiles():
     assert len(QUICK.seeds) >= 2
     assert len(PAPER.seeds) == 3
-    assert PAPER.train_size is PAPER.test_size is None
+    assert not PAPER.is_reduced
+    assert QUICK.is_reduced
     assert all(setting.width == 1 for setting in PAPER.settings.values())
     assert len(PAPER.rates) == 11
     assert not PROFILES["smoke"].is_result
@@ -84,7 +85,7 @@ def test_claims_share_runs():
 
 def test_large_batches_fit_the_training_set():
     for profile in (QUICK, PAPER):
-        size = profile.train_size or IMAGES["cifar10"]["train"]
+        size = profile.sizes["cifar10"].train or IMAGES["cifar10"]["train"]
         assert all(LARGE_BATCH * profile.settings[model].batch_size < size for model in profile.large_steps)
 
 

@@ -1,4 +1,5 @@
 import json
+import math
 import multiprocessing
 from dataclasses import fields, replace
 
@@ -143,6 +144,8 @@ def test_runs_frame(small_run):
     assert (row["last_test_accuracy"], row["best_test_accuracy"]) == (0.6, 0.6)
     assert row["early_stopped_test_accuracy"] == 0.5  # the first of equal epochs
     assert runs_frame([]).empty
+    slow = make_record(small_run, history=record.history | {"train_loss": [2.0, 1.0, 0.5]})
+    assert math.isinf(runs_frame([slow])["overfit_time"][0])
 
 
 def test_history_frame_counts_steps(small_run):
