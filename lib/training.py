@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,7 +229,7 @@ def _forward(run: Run, model: nn.Module, images: Tensor) -> Tensor:
 def _hardware_bf16(device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported() and "avx512_bf16" in _cpu_flags()
+    return torch.backends.mkldnn.is_available() and "avx512_bf16" in _cpu_field("flags").split()
 
 
 def _autocast_dtype(run: Run, device: str) -> torch.dtype | None:
@@ -365,10 +365,6 @@ def _commit() -> tuple[str | None, bool | None]:
 
 def _cpu_name() -> str:
     return _cpu_field("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> Iterator[str]:
-    return iter(_cpu_field("flags").split())
 
 
 @functools.cache
