@@ -101,10 +101,10 @@ PROFILES = {
             rates=(0.0, 0.25, 0.5, 0.75, 1.0),
             settings={
                 "inception": Setting(0.1, 40, width=0.25, batch_size=64),
-                "inception_no_bn": Setting(0.05, 160, width=0.25, batch_size=64, decay=0.985),
-                "alexnet": Setting(0.01, 60, width=0.5, batch_size=64, decay=0.97),
-                "mlp_3x512": Setting(0.01, 60, batch_size=64, decay=0.97),
-                "mlp_1x512": Setting(0.01, 60, batch_size=64, decay=0.97),
+                "inception_no_bn": Setting(0.03, 160, width=0.25, batch_size=32, decay=0.985),
+                "alexnet": Setting(0.01, 60, width=0.5, batch_size=32, decay=0.97),
+                "mlp_3x512": Setting(0.01, 100, batch_size=32, decay=0.98),
+                "mlp_1x512": Setting(0.01, 100, batch_size=32, decay=0.98),
             },
             slow=Setting(0.1, 150, width=0.25, batch_size=64, decay=0.985),
             large_steps={
