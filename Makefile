@@ -41,6 +41,7 @@ test: $(READY)  ## check style, run the unit tests, run every notebook at PROFIL
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 	$(BIN)/python -m pytest -q tests
+	rm -rf build/test-runs
 	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
 
 readme: $(READY)  ## refresh the README's verdict table and figure from the records

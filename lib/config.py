@@ -20,6 +20,10 @@ DEVICES = ("auto", "cpu", "cuda")
 class InputError(ValueError):
     """A wrong input: the message is one line that names the value and what is allowed."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook in place of a traceback."""
+        return [f"error: {self}"]
+
 
 def from_environment(name: str, default: str) -> str:
     """Value of an environment variable; unset and empty both mean the default."""

@@ -70,7 +70,7 @@ def train(
         InputError: settings that no network or data set can take.
         Interrupted: as asked.
     """
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         machine = environment(device)  # now: the source may change while a run trains
         data = _prepare(run, dataset, device)

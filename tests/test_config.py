@@ -52,6 +52,14 @@ def test_a_command_ends_with_one_line_and_a_status(error, status, capsys):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_a_notebook_shows_a_wrong_input_as_one_line(capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell = InteractiveShell()
+    shell.run_cell("from lib.config import one_of\none_of('profile', 'fast', ('smoke',))")
+    assert capsys.readouterr().out.strip() == "error: unknown profile 'fast'; allowed: smoke"
+
+
 def test_a_programming_error_keeps_its_traceback():
     def main():
         raise ZeroDivisionError
