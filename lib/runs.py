@@ -163,7 +163,7 @@ class RunStore:
             if record.key != run.key(fingerprint):
                 raise ValueError("it holds another run")
             return record
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
