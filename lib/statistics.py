@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import pandas as pd
-from scipy import stats
+import scipy  # scipy.stats loads when first used: training workers never do, and start a second sooner
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
@@ -17,10 +17,10 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
         return mean, math.nan, math.nan
     if math.isinf(mean):
         return mean, math.nan, math.nan
-    error = stats.sem(values)
+    error = scipy.stats.sem(values)
     if error == 0:
         return mean, mean, mean
-    low, high = stats.t.interval(confidence, len(values) - 1, mean, error)
+    low, high = scipy.stats.t.interval(confidence, len(values) - 1, mean, error)
     return mean, float(low), float(high)
 
 
@@ -30,7 +30,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
         return math.nan
     if len(set(y)) < 2:
         return 0.0
-    return round(float(stats.spearmanr(x, y).statistic), 12)  # 0.9 must not come out as 0.8999999999999998
+    return round(float(scipy.stats.spearmanr(x, y).statistic), 12)  # 0.9 must not come out as 0.8999999999999998
 
 
 def binomial_error(share: float, count: int) -> float:
