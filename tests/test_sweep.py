@@ -124,7 +124,13 @@ def wait_for(condition, process):
 
 
 def popen(command):
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    """In a process group of its own, and listening to Ctrl-C even where these tests run in the background of a
+    shell, which makes its children deaf to it."""
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGINT, deaf)
 
 
 def count(store):
