@@ -34,7 +34,8 @@ report: $(READY)  ## train what has no record and build report/html/index.html
 	@$(BIN)/python -m lib.report $(PARAMETERS)
 
 lab: $(READY)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks/index.ipynb
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. \
+	  --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 test: $(READY)  ## check style, run the unit tests, run every notebook at PROFILE=smoke
 	$(BIN)/ruff check .
