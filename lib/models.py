@@ -4,11 +4,14 @@ Every network maps standardized images [N, 3, S, S] to logits [N, classes]. The 
 initialization nor batch-norm constants: weights are He-normal, biases zero, batch norm as PyTorch has it.
 """
 
+import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import InputError, one_of
 
@@ -91,6 +94,27 @@ class LocalResponseNorm(nn.Module):
         return x * (scale * scale.sqrt()).to(x.dtype)  # beta = 3/4 from two square roots, cheaper than pow
 
 
+class Dropout(nn.Module):
+    """Zeroes units with probability p and scales the others by 1 / (1 - p), while training.
+
+    Draws from each network's own generator, so that what a network in a Stack draws does not depend on its
+    neighbours; nn.Dropout knows torch's global generator only.
+    """
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+        self.generators: list[torch.Generator | None] = [None]  # one a network; None: the global one
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, units] or [K, N, units] -> the same shape."""
+        if not self.training:
+            return x
+        count = x.numel() // len(self.generators)
+        draws = [torch.rand(count, generator=generator, device=x.device) for generator in self.generators]
+        return x * (torch.cat(draws).view(x.shape) >= self.p) / (1 - self.p)
+
+
 def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> nn.Sequential:
     """The paper's small AlexNet: 1,387,786 parameters at width 1 on 28x28 images."""
     channels, hidden1, hidden2 = (_scaled(units, width) for units in (64, 384, 192))
@@ -105,7 +129,7 @@ def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> 
 
 def mlp(num_classes: int, image_size: int, width: float, dropout: float, depth: int) -> nn.Sequential:
     """`depth` hidden layers of 512 ReLU units: 1,209,866 parameters at depth 1, 1,735,178 at depth 3."""
-    units, layers, inputs = _scaled(512, width), [nn.Flatten()], 3 * image_size * image_size
+    units, layers, inputs = _scaled(512, width), [nn.Flatten(-3)], 3 * image_size * image_size
     for _ in range(depth):
         layers += _hidden(inputs, units, dropout)
         inputs = units
@@ -139,9 +163,66 @@ def build_model(
     return model.apply(_initialize)
 
 
+class StackedLinear(nn.Module):
+    """K linear layers in one batched matrix product: [K, N, in] -> [K, N, out]."""
+
+    def __init__(self, layers: Sequence[nn.Linear]):
+        super().__init__()
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().t() for layer in layers]))
+        self.bias = nn.Parameter(torch.stack([layer.bias.detach()[None] for layer in layers]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K, N, in] -> [K, N, out]."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class Stack(nn.Module):
+    """K networks of one architecture as one: [K, N, 3, S, S] -> [K, N, classes].
+
+    The linear layers of fully connected networks become batched matrix products. A network with convolutions
+    goes alone, K = 1: the grouped convolutions of several are slower than one after the other.
+    """
+
+    def __init__(self, networks: Sequence[nn.Sequential]):
+        super().__init__()
+        self.batched = can_be_stacked(networks[0])
+        if len(networks) > 1 and not self.batched:
+            raise ValueError("networks with convolutions cannot be stacked")
+        self.layers = nn.Sequential(*map(_side_by_side, zip(*networks, strict=True))) if self.batched else networks[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[K, N, 3, S, S] -> [K, N, classes]."""
+        if self.batched:
+            return self.layers(images)
+        return self.layers(images[0].contiguous(memory_format=torch.channels_last))[None]
+
+    def member(self, index: int) -> dict[str, Tensor]:
+        """Parameters and buffers of one of the networks, by name: views, so that copying into them sets them."""
+        return {name: tensor[index] if self.batched else tensor for name, tensor in self.layers.state_dict().items()}
+
+
+def can_be_stacked(network: nn.Sequential) -> bool:
+    """Whether the network has only layers that Stack can compute side by side."""
+    return all(isinstance(layer, nn.Flatten | nn.Linear | nn.ReLU | Dropout) for layer in network)
+
+
+def _side_by_side(layers: tuple[nn.Module, ...]) -> nn.Module:
+    return StackedLinear(layers) if isinstance(layers[0], nn.Linear) else layers[0]
+
+
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable scalars."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+@functools.cache
+def flops_per_image(name: str, image_size: int = 28, width: float = 1.0) -> int:
+    """Floating-point operations of a forward and backward pass, of the matrix products and convolutions in it."""
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        build_model(name, image_size=image_size, width=width)(
+            torch.empty(1, 3, image_size, image_size)
+        ).sum().backward()
+    return counter.get_total_flops()
 
 
 def _scaled(units: int, width: float) -> int:
@@ -150,7 +231,7 @@ def _scaled(units: int, width: float) -> int:
 
 
 def _hidden(inputs: int, units: int, dropout: float) -> list[nn.Module]:
-    return [nn.Linear(inputs, units), nn.ReLU(inplace=True), *([nn.Dropout(dropout)] if dropout else [])]
+    return [nn.Linear(inputs, units), nn.ReLU(inplace=True), *([Dropout(dropout)] if dropout else [])]
 
 
 def _initialize(module: nn.Module) -> None:

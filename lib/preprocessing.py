@@ -1,6 +1,7 @@
 """From uint8 images to network inputs: crop, augmentation, per-image standardization.
 
-Tensor in, tensor out, a whole batch at a time; randomness only from the generator handed in.
+Tensor in, tensor out, a whole batch at a time. Augmentation takes its random numbers as an argument, so it asks
+nothing of the host and can be part of a CUDA graph.
 """
 
 import math
@@ -23,29 +24,28 @@ def center_crop(images: Tensor, size: int) -> Tensor:
     return images[..., top : top + size, left : left + size]
 
 
-def random_crop(images: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """A uniformly placed size x size window of each image [N, C, H, W], drawn for every image by itself."""
+def random_crop(images: Tensor, size: int, uniform: Tensor) -> Tensor:
+    """A size x size window of each image [N, C, H, W], placed by its two numbers in [0, 1), uniform [N, 2]."""
     count, channels, height, width = images.shape
-    device = images.device
-    top = torch.randint(height - size + 1, (count, 1, 1, 1), generator=generator).to(device)
-    left = torch.randint(width - size + 1, (count, 1, 1, 1), generator=generator).to(device)
-    span = torch.arange(size, device=device)
+    top = (uniform[:, 0] * (height - size + 1)).long().view(-1, 1, 1, 1)
+    left = (uniform[:, 1] * (width - size + 1)).long().view(-1, 1, 1, 1)
+    span = torch.arange(size, device=images.device)
     rows = (top + span[:, None]).expand(count, channels, size, width)
     columns = (left + span).expand(count, channels, size, size)
     return images.gather(2, rows).gather(3, columns)
 
 
-def flip_and_rotate(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Mirror each image [N, C, H, W] with probability 1/2 and rotate it by up to MAX_ROTATION degrees.
+def flip_and_rotate(images: Tensor, uniform: Tensor) -> Tensor:
+    """Mirror each image [N, C, H, W] with probability 1/2 and rotate it by up to MAX_ROTATION degrees, as its two
+    numbers in [0, 1) say, uniform [N, 2].
 
     Returns float32; bilinear between pixels, corners that turn into view are black.
     """
-    count = len(images)
-    mirror = 1.0 - 2.0 * torch.randint(2, (count,), generator=generator)
-    angle = (2 * torch.rand(count, generator=generator) - 1) * math.radians(MAX_ROTATION)
-    zero = torch.zeros(count)
+    mirror = torch.where(uniform[:, 0] < 0.5, -1.0, 1.0)
+    angle = (2 * uniform[:, 1] - 1) * math.radians(MAX_ROTATION)
+    zero = torch.zeros_like(angle)
     rows = [mirror * angle.cos(), -angle.sin(), zero, mirror * angle.sin(), angle.cos(), zero]
-    matrix = torch.stack(rows, dim=1).view(count, 2, 3).to(images.device)
+    matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False)
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -23,7 +24,7 @@ import pandas as pd
 from lib.config import InputError
 from lib.statistics import crossing
 
-RECIPE = 1  # bump by hand when training itself changes: older records then no longer count as these runs
+RECIPE = 2  # bump by hand when training itself changes: older records then no longer count as these runs
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
@@ -176,12 +177,21 @@ class RunStore:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(record.to_json())
         os.replace(partial, path)
-        self.checkpoint(record.run, record.fingerprint).unlink(missing_ok=True)
+        for left_over in (self.checkpoint, self.progress):
+            left_over(record.run, record.fingerprint).unlink(missing_ok=True)
         return path
 
     def checkpoint(self, run: Run, fingerprint: str) -> Path:
-        """Where this run's state after its last finished epoch is kept while it trains."""
-        return self._work(run, fingerprint, ".pt")
+        """Where this run's state is kept while it trains."""
+        return self._work(run.key(fingerprint) + ".pt")
+
+    def progress(self, run: Run, fingerprint: str) -> Path:
+        """Where this run's epochs and seconds so far are noted while it trains."""
+        return self._work(run.key(fingerprint) + ".progress")
+
+    def stop_request(self) -> Path:
+        """A file name of the caller's own; whoever works for the caller stops once such a file exists."""
+        return self._work(f"stop-{uuid.uuid4().hex}")
 
     @contextmanager
     def claim(self, run: Run, fingerprint: str) -> Iterator[bool]:
@@ -189,7 +199,7 @@ class RunStore:
 
         The lock is the operating system's: it goes with its process, however that ends.
         """
-        with self._work(run, fingerprint, ".lock").open("w") as file:
+        with self._work(run.key(fingerprint) + ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -214,10 +224,10 @@ class RunStore:
         if free < STORE_BYTES:
             raise InputError(f"store {self.root} has {free >> 20} MiB of free disk; needed: {STORE_BYTES >> 20} MiB")
 
-    def _work(self, run: Run, fingerprint: str, suffix: str) -> Path:
+    def _work(self, name: str) -> Path:
         folder = self.root / ".work"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / f"{run.key(fingerprint)}{suffix}"
+        return folder / name
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:

@@ -1,25 +1,29 @@
-"""Train every run that has no record, in worker processes.
+"""Train every run that has no record.
 
-On a CPU each worker has one thread: for these networks several one-thread processes do more than one process
-with several threads. A GPU has one worker.
+Runs of one plan are grouped into units of work, and units go through a concurrent.futures.Executor: by default
+processes of this machine, on a CPU one for each core and with one thread each (for these networks several
+one-thread processes do more than one process with several threads), on a GPU one process. Workers and the sweep
+speak through the store alone, so any executor whose workers see the store's folder does.
 
     python -m lib.sweep --profile quick --dataset cifar10 --time-limit 600
 """
 
 import argparse
+import contextlib
 import functools
+import itertools
+import json
 import multiprocessing
 import os
-import queue
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import torch
@@ -27,13 +31,16 @@ from tqdm import tqdm
 
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, IMAGES, Dataset, load_dataset, resolve_dataset
+from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile
+from lib.models import flops_per_image
 from lib.runs import Record, Run, RunStore
-from lib.training import Interrupted, train
+from lib.training import Interrupted, Progress, train_together
 
+POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
-# Forward and backward, MFLOP an image of 28x28 at width 1: what the time left is estimated from.
-MFLOP = {"inception": 1221, "inception_no_bn": 1221, "alexnet": 143, "mlp_3x512": 8, "mlp_1x512": 4.85}
+
+Unit = tuple[Run, ...]  # runs of one plan, trained together by one worker
 
 
 @dataclass(frozen=True)
@@ -46,15 +53,42 @@ class Summary:
 
 
 def missing_runs(runs: Iterable[Run], dataset: Dataset, store: RunStore) -> list[Run]:
-    """The runs without a record, each once, one seed of everything first."""
-    runs = [run for run in dict.fromkeys(runs) if store.load(run, dataset.fingerprint) is None]
-    return sorted(runs, key=lambda run: run.seed)
+    """The runs without a record, each once."""
+    return [run for run in dict.fromkeys(runs) if store.load(run, dataset.fingerprint) is None]
+
+
+def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
+    """Group runs of one plan and order the groups: one seed of everything first, so that the report is soon
+    about all claims, and the costliest of a seed first, so that none is left alone at the end.
+
+    On a CPU a unit has no more runs than train side by side; on a GPU it has all of a seed and plan, and those
+    that end make room for those that wait.
+    """
+    groups = defaultdict(list)
+    for run in runs:
+        groups[run.seed, plan(run)].append(run)
+    units = []
+    for group in groups.values():
+        parts = -(-len(group) // capacity(group[0].model, device)) if device == "cpu" else 1
+        units += [tuple(group[part::parts]) for part in range(parts)]
+    return sorted(units, key=lambda unit: (unit[0].seed, -sum(map(work, unit))))
+
+
+def work(run: Run) -> float:
+    """Floating-point operations of a run's training, if it takes all of its epochs."""
+    images = IMAGES.get(run.dataset, {"train": 1})["train"] if run.train_size is None else run.train_size
+    return flops_per_image(run.model, width=run.width) * float(images) * run.epochs
 
 
 def train_missing(
-    runs: Iterable[Run], dataset: Dataset, store: RunStore, device: str, time_limit: float | None = None
+    runs: Iterable[Run],
+    dataset: Dataset,
+    store: RunStore,
+    device: str,
+    time_limit: float | None = None,
+    executor: Executor | None = None,
 ) -> Summary:
-    """Train the runs that have no record; on Ctrl-C or at the time limit stop after what checkpoints hold.
+    """Train the runs that have no record; on Ctrl-C or at the time limit, stop with checkpoints.
 
     Args:
         runs: all on `dataset`.
@@ -62,18 +96,21 @@ def train_missing(
         store: where records go.
         device: 'cpu' or 'cuda'.
         time_limit: seconds; None: until all is trained.
+        executor: who does the work; its workers need this package and the store's folder. None: processes here.
 
     Raises:
         InputError: the store cannot be written.
         KeyboardInterrupt: after the workers have stopped.
     """
-    todo = missing_runs(runs, dataset, store)
-    if not todo:
+    units = work_units(missing_runs(runs, dataset, store), device)
+    if not units:
         return Summary(0, 0, ())
     store.check_writable()
-    workers = 1 if device == "cuda" else min(os.cpu_count() or 1, len(todo))
-    with _Bar(todo) as bar, _Pool(workers, device) as pool:
-        return _drain(todo, dataset.name, store.root, device, pool, bar, time_limit)
+    with contextlib.ExitStack() as stack:
+        workers = 1 if device == "cuda" else min(os.cpu_count() or 1, len(units))
+        executor = executor or stack.enter_context(_local_executor(workers, device))
+        sweep = _Sweep(dataset, store, device, executor, time_limit)
+        return sweep.drain(units, stack.enter_context(_Bar(units, dataset.fingerprint, store, workers)))
 
 
 def records(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> list[Record]:
@@ -83,77 +120,152 @@ def records(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str)
     return [record for record in loaded if record is not None]
 
 
-def _drain(
-    todo: list[Run], dataset: str, root: Path, device: str, pool: "_Pool", bar: "_Bar", time_limit: float | None
-) -> Summary:
-    """Hand runs to the pool until none is left, the time is over or Ctrl-C; count what came of them."""
-    deadline = None if time_limit is None else time.monotonic() + time_limit
-    waiting, running, trained, failed = list(todo), {}, 0, []
-    try:
-        while (waiting and not pool.stop.is_set()) or running:
-            while waiting and len(running) < pool.workers and not pool.stop.is_set():
-                run = waiting.pop(0)
-                running[pool.executor.submit(_work, run, dataset, root, device)] = run
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            bar.update(pool.messages)
-            if deadline is not None and time.monotonic() > deadline:
-                pool.stop.set()
-            for future in done:
-                run = running.pop(future)
-                outcome = _result(future)
-                if outcome == "busy":
-                    waiting.append(run)
-                    time.sleep(BUSY_WAIT if not running else 0)
-                elif outcome == "trained":
-                    trained += 1
-                    bar.finish(run)
-                elif outcome != "interrupted":
-                    failed.append(f"{run.label()}: {outcome}")
-                    bar.write(f"failed: {failed[-1]}")
-    except BaseException:
-        pool.stop.set()
-        raise
-    return Summary(trained, len(todo) - trained - len(failed), tuple(failed))
+class _Sweep:
+    """Hands units to an executor and counts what comes of them."""
+
+    def __init__(self, dataset: Dataset, store: RunStore, device: str, executor: Executor, time_limit: float | None):
+        self.executor, self.stop = executor, store.stop_request()
+        deadline = None if time_limit is None else time.time() + time_limit
+        self.orders = Orders(dataset.name, store.root, device, self.stop, deadline)
+        self.futures: dict[Future, Unit] = {}
+        self.outcomes: dict[Run, str] = {}
+
+    def drain(self, units: list[Unit], bar: "_Bar") -> Summary:
+        """Work until every run has its record, failed, or was left at the time limit."""
+        try:
+            self._submit(units)
+            while self.futures:
+                done, _ = wait(self.futures, timeout=POLL, return_when=FIRST_COMPLETED)
+                busy = [run for future in done for run in self._collect(future, bar)]
+                bar.update(itertools.chain(*self.futures.values()))
+                if busy and not self.futures:
+                    time.sleep(BUSY_WAIT)
+                self._submit([(run,) for run in busy])
+        except BaseException:
+            self.stop.touch()
+            raise
+        finally:
+            for future in self.futures:
+                future.cancel()
+            wait(self.futures)
+            self.stop.unlink(missing_ok=True)
+        failed = [f"{run.label()}: {outcome}" for run, outcome in self.outcomes.items() if outcome not in ENDS]
+        counts = [sum(outcome == end for outcome in self.outcomes.values()) for end in ENDS]
+        return Summary(*counts, tuple(failed))
+
+    def _submit(self, units: Iterable[Unit]) -> None:
+        self.futures |= {self.executor.submit(carry_out, unit, self.orders): unit for unit in units}
+
+    def _collect(self, future: Future, bar: "_Bar") -> list[Run]:
+        """Note what came of a unit; returns the runs that another process holds."""
+        unit, busy = self.futures.pop(future), []
+        for run, outcome in zip(unit, _result(future, len(unit)), strict=True):
+            if outcome == BUSY:
+                busy.append(run)
+                continue
+            self.outcomes[run] = outcome
+            if outcome == TRAINED:
+                bar.finish(run)
+            elif outcome != LEFT:
+                bar.write(f"failed: {run.label()}: {outcome}")
+        return busy
 
 
-def _result(future: Future) -> str:
+def _result(future: Future, count: int) -> list[str]:
     try:
         return future.result()
     except BrokenProcessPool as error:
         raise InputError("a training process was killed from outside, perhaps for want of memory") from error
-    except Exception as error:  # a run that fails must not take the others with it: it is named and counted
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # a unit that fails must not take the others with it: its runs are named and counted
+        return [f"{type(error).__name__}: {error}"] * count
 
 
 # --- workers ------------------------------------------------------------------------------------------
 
-_channel: tuple[Event, "multiprocessing.Queue"] | None = None  # of this worker: the stop event, its messages home
+TRAINED, LEFT, BUSY = "trained", "left", "busy"  # outcomes of a run; any other is its error
+ENDS = (TRAINED, LEFT)
 
 
-class _Pool:
-    """Spawned worker processes with a stop event and a queue of progress messages."""
+@dataclass(frozen=True)
+class Orders:
+    """What a worker must know beside its runs."""
 
-    def __init__(self, workers: int, device: str):
-        context = multiprocessing.get_context("spawn")
-        self.workers, self.stop, self.messages = workers, context.Event(), context.Queue()
-        if device == "cpu":
-            os.environ["OMP_NUM_THREADS"] = "1"  # inherited; one thread must be set before torch is imported
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread would hold up its neighbour
-        threads = 1 if device == "cpu" else None
-        self.executor = ProcessPoolExecutor(workers, context, _start_worker, (self.stop, self.messages, threads))
-
-    def __enter__(self) -> "_Pool":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.executor.shutdown(wait=True, cancel_futures=True)
+    dataset: str
+    store: Path
+    device: str
+    stop: Path  # a file that, once it exists, ends the work
+    deadline: float | None  # in seconds of time.time()
 
 
-def _start_worker(stop: Event, messages: "multiprocessing.Queue", threads: int | None) -> None:
-    global _channel
-    _channel = stop, messages
+def carry_out(unit: Unit, orders: Orders) -> list[str]:
+    """Train a unit in a worker and save its records; returns each run's outcome."""
+    interrupted = _every(POLL, lambda: _is_to_stop(orders))
+    if interrupted():
+        return [LEFT] * len(unit)
+    store, dataset = RunStore(orders.store), _dataset(orders.dataset)
+    outcomes = dict.fromkeys(unit, TRAINED)
+    with contextlib.ExitStack() as stack:
+        for run in unit:
+            if not stack.enter_context(store.claim(run, dataset.fingerprint)):
+                outcomes[run] = BUSY
+            elif store.load(run, dataset.fingerprint) is None:
+                outcomes[run] = LEFT
+        todo = [run for run, outcome in outcomes.items() if outcome == LEFT]
+        options = {"checkpoint": lambda run: store.checkpoint(run, dataset.fingerprint), "interrupted": interrupted}
+        options["on_epoch"] = lambda run, progress: note(store.progress(run, dataset.fingerprint), progress)
+        try:
+            for record in train_together(todo, dataset, orders.device, **options):
+                store.save(record)
+                outcomes[record.run] = TRAINED
+        except Interrupted:
+            pass
+        except Exception as error:
+            outcomes |= {run: f"{type(error).__name__}: {error}" for run in todo if outcomes[run] == LEFT}
+    return list(outcomes.values())
+
+
+def _is_to_stop(orders: Orders) -> bool:
+    return orders.stop.exists() or (orders.deadline is not None and time.time() > orders.deadline)
+
+
+def _every(seconds: float, ask: Callable[[], bool]) -> Callable[[], bool]:
+    """The same question, put only so often; in between the last answer stands."""
+    answer, asked = False, -seconds
+
+    def throttled() -> bool:
+        nonlocal answer, asked
+        if time.monotonic() - asked >= seconds:
+            answer, asked = ask(), time.monotonic()
+        return answer
+
+    return throttled
+
+
+def note(path: Path, progress: Progress) -> None:
+    """Write epochs and seconds so far for the sweep's progress bar, unless that was just done."""
+    with contextlib.suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime < POLL:
+            return
+    path.write_text(json.dumps([progress.epochs, progress.seconds]))
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(name: str) -> Dataset:
+    return load_dataset(name)
+
+
+def _local_executor(workers: int, device: str) -> ProcessPoolExecutor:
+    """Spawned processes of this machine."""
+    if device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = "1"  # inherited; one thread must be set before torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread would hold up its neighbour
+    threads = 1 if device == "cpu" else None
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (threads,))
+
+
+def _start_worker(threads: int | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent answers it, through the event
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent answers it, through the store
     if threads:
         torch.set_num_threads(threads)
 
@@ -163,53 +275,22 @@ def _end_with_parent() -> None:
     os._exit(1)  # nothing half-written counts: records and checkpoints appear by renaming
 
 
-@functools.lru_cache(maxsize=1)
-def _dataset(name: str) -> Dataset:
-    return load_dataset(name)
-
-
-def _work(run: Run, dataset_name: str, root: Path, device: str) -> str:
-    """Train one run in a worker and save its record: 'trained', 'busy' or 'interrupted'."""
-    stop, messages = _channel
-    store, dataset = RunStore(root), _dataset(dataset_name)
-    with store.claim(run, dataset.fingerprint) as mine:
-        if not mine:
-            return "busy"
-        if store.load(run, dataset.fingerprint) is not None:
-            return "trained"
-        messages.put((run, 0))
-        try:
-            record = train(
-                run,
-                dataset,
-                device,
-                checkpoint=store.checkpoint(run, dataset.fingerprint),
-                on_epoch=lambda epoch, loss: messages.put((run, epoch)),
-                interrupted=stop.is_set,
-            )
-        except Interrupted:
-            return "interrupted"
-        store.save(record)
-        return "trained"
-
-
 # --- progress -----------------------------------------------------------------------------------------
 
 
 class _Bar:
-    """One progress bar over all runs, in units of work: what is running, runs done, time left."""
+    """One progress bar over all runs, in units of work, with the time left at the speed measured so far."""
 
-    def __init__(self, runs: list[Run]):
-        self.runs, self.done, self.epochs = runs, set(), {}
+    def __init__(self, units: list[Unit], fingerprint: str, store: RunStore, workers: int):
+        self.fingerprint, self.store, self.workers = fingerprint, store, workers
+        self.epochs = dict.fromkeys(itertools.chain(*units), 0)
+        self.seconds: dict[Run, float] = {}
+        self.done: set[Run] = set()
         live = sys.stderr.isatty() or "ipykernel" in sys.modules
         self.interval, self.shown = (0.5 if live else 30.0), 0.0  # seconds; a log file wants few lines
-        self.bar = tqdm(
-            total=sum(map(_work_units, runs)),
-            leave=False,
-            mininterval=self.interval,
-            bar_format=("{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}<{remaining}]{postfix}"),
-        )
-        self._show()
+        form = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}{postfix}]"
+        self.bar = tqdm(total=sum(map(work, self.epochs)), leave=False, mininterval=self.interval, bar_format=form)
+        self.update(())
 
     def __enter__(self) -> "_Bar":
         return self
@@ -217,42 +298,50 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def update(self, messages: "multiprocessing.Queue") -> None:
-        """Take in what the workers reported."""
-        try:
-            while True:
-                run, epoch = messages.get_nowait()
-                self._advance(run, epoch)
-        except queue.Empty:
-            self._show()
+    def update(self, submitted: Iterable[Run]) -> None:
+        """Look at how far the runs are, if it is time to."""
+        if time.monotonic() < self.shown + self.interval:
+            return
+        self.shown = time.monotonic()
+        running = [run for run in submitted if self._look(run)]
+        names = "; ".join(f"{run.label()} {self.epochs[run]}/{run.epochs}" for run in running)
+        self.bar.n = sum(work(run) * epochs / run.epochs for run, epochs in self.epochs.items())
+        self.bar.set_description_str(f"{len(self.done)}/{len(self.epochs)} runs", refresh=False)
+        self.bar.set_postfix_str(f"at most {self.time_left()} left, {names}" if names else "")
 
     def finish(self, run: Run) -> None:
-        """Count a run as done, whatever its last report was; reports that come later are dropped."""
-        self._advance(run, run.epochs)
+        """Count a run as done, whatever its last report was."""
         self.done.add(run)
-        del self.epochs[run]
+        self.epochs[run] = run.epochs
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
         self.bar.write(text, file=sys.stderr)
 
-    def _advance(self, run: Run, epoch: int) -> None:
-        if run in self.done:
-            return
-        self.bar.update(_work_units(run) * (epoch - self.epochs.get(run, 0)) / run.epochs)
-        self.epochs[run] = epoch
+    def _look(self, run: Run) -> bool:
+        try:
+            self.epochs[run], self.seconds[run] = json.loads(self.store.progress(run, self.fingerprint).read_text())
+        except (OSError, ValueError):  # not begun, or just being written
+            return False
+        return True
 
-    def _show(self) -> None:
-        if time.monotonic() < self.shown + self.interval:
-            return
-        self.shown = time.monotonic()
-        running = "; ".join(f"{run.label()} {epoch}/{run.epochs}" for run, epoch in self.epochs.items())
-        self.bar.set_description_str(f"{len(self.done)}/{len(self.runs)} runs", refresh=False)
-        self.bar.set_postfix_str(running)
+    def time_left(self) -> str:
+        """An upper bound, as runs may fit early: the work left at each network's measured speed, '?' before any."""
+        spent, made = defaultdict(float), defaultdict(float)
+        for run, seconds in self.seconds.items():
+            spent[run.model] += seconds
+            made[run.model] += self._made(run)
+        if not sum(made.values()):
+            return "?"
+        mean = sum(spent.values()) / sum(made.values())
+        pace = {
+            model: spent[model] / made[model] if made[model] else mean for model in {run.model for run in self.epochs}
+        }
+        left = sum((work(run) - self._made(run)) * pace[run.model] for run in self.epochs)
+        return tqdm.format_interval(left / self.workers)
 
-
-def _work_units(run: Run) -> float:
-    return MFLOP[run.model] * run.width**2 * (run.train_size or IMAGES[run.dataset]["train"]) * run.epochs
+    def _made(self, run: Run) -> float:
+        return work(run) * self.epochs[run] / run.epochs
 
 
 # --- command line -------------------------------------------------------------------------------------

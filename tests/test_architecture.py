@@ -7,8 +7,9 @@ import pytest
 
 from lib.config import ROOT
 
-ORDER = ["config", "statistics", "data", "preprocessing", "corruption", "models", "runs", "training", "paper"]
-ORDER += ["experiments", "sweep", "claims", "study", "plots", "deviations", "pages", "report"]
+ORDER = ["config", "statistics", "provenance", "data", "preprocessing", "corruption", "runs", "inputs", "models"]
+ORDER += ["optimizers", "engine", "training", "paper", "experiments", "sweep", "bench"]
+ORDER += ["claims", "study", "plots", "deviations", "pages", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

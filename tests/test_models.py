@@ -3,7 +3,15 @@ import torch
 from torch import nn
 
 from lib.config import InputError
-from lib.models import MODELS, LocalResponseNorm, ShiftBatchNorm, build_model, count_parameters
+from lib.models import (
+    MODELS,
+    LocalResponseNorm,
+    ShiftBatchNorm,
+    Stack,
+    build_model,
+    count_parameters,
+    flops_per_image,
+)
 
 PARAMETERS = {  # the paper's, for 28x28x3 images and 10 classes
     "inception": 1_649_402,
@@ -106,3 +114,49 @@ def test_dropout_acts_in_training_only_and_adds_no_parameter(name):
 def test_wrong_networks_are_refused_naming_what_is_allowed(arguments):
     with pytest.raises(InputError, match="allowed"):
         build_model(**arguments)
+
+
+@pytest.mark.parametrize("name", ["mlp_3x512", "mlp_1x512"])
+def test_stacked_networks_compute_what_each_computes(name):
+    networks = [build_model(name, width=0.2).eval() for _ in range(3)]
+    images = torch.randn(3, 5, 3, 28, 28)
+    expected = torch.stack([network(part) for network, part in zip(networks, images, strict=True)])
+    stack = Stack(networks).eval()
+    torch.testing.assert_close(stack(images), expected, rtol=1e-4, atol=1e-5)
+    assert count_parameters(stack) == 3 * count_parameters(networks[0])
+    stack.member(1)["1.weight"].zero_()  # a view: the other networks stay as they are
+    changed = stack(images)
+    assert not torch.allclose(changed[1], expected[1], atol=1e-3)
+    torch.testing.assert_close(changed[[0, 2]], expected[[0, 2]], rtol=1e-4, atol=1e-5)
+
+
+def test_networks_with_convolutions_go_alone():
+    network = build_model("inception", width=0.1).eval()
+    images = torch.randn(1, 2, 3, 28, 28)
+    torch.testing.assert_close(Stack([network])(images)[0], network(images[0]))
+    with pytest.raises(ValueError, match="convolutions"):
+        Stack([network, network])
+
+
+def test_dropout_draws_from_each_networks_own_generator():
+    stack = Stack([build_model("mlp_1x512", width=0.2, dropout=0.5)] * 2)
+    images = torch.randn(1, 4, 3, 28, 28).expand(2, -1, -1, -1, -1)
+    dropout = next(layer for layer in stack.layers if hasattr(layer, "generators"))
+
+    def outputs(*seeds):
+        dropout.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return stack(images)
+
+    first, second = outputs(1, 2)
+    assert not torch.allclose(first, second)
+    assert torch.equal(outputs(3, 2)[1], second)
+    assert torch.equal(outputs(1, 3)[0], first)
+
+
+def test_work_per_image_is_that_of_the_multiplications():
+    """Two operations a multiplication; backward does twice as many as forward, but none for the image's gradient."""
+    assert flops_per_image("mlp_1x512") == 2 * (2 * 2352 * 512 + 3 * 512 * 10)
+    assert flops_per_image("inception") == pytest.approx(1221e6, rel=1e-3)
+    state = torch.get_rng_state()
+    flops_per_image.__wrapped__("alexnet", width=0.1)
+    assert torch.equal(torch.get_rng_state(), state)

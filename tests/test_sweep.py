@@ -1,20 +1,24 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 import torch
+from tqdm import tqdm
 
 from lib import sweep
 from lib.config import ROOT, InputError
 from lib.data import load_dataset
+from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
 from lib.runs import Record, RunStore
-from lib.sweep import missing_runs, records, train_missing
-from lib.training import train
+from lib.sweep import missing_runs, records, train_missing, work, work_units
+from lib.training import Progress, train
 
 COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
 
@@ -56,9 +60,55 @@ def test_train_or_load(digits, runs, store, capsys):
     assert Record.from_json(path.read_text()).run == runs[1]
 
 
-def test_one_seed_of_everything_comes_first(digits, runs, store):
-    mixed = [runs[2], runs[0], replace(runs[1], width=0.2), runs[1]]
-    assert [run.seed for run in missing_runs(mixed, digits, store)] == [0, 1, 1, 2]
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
+def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_before_others(profile, device):
+    runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, PROFILES[profile], "cifar10")}
+    units = work_units(runs, device)
+    assert sorted(map(repr, runs)) == sorted(repr(run) for unit in units for run in unit)
+    assert all(len({(run.seed, plan(run)) for run in unit}) == 1 for unit in units)
+    assert [unit[0].seed for unit in units] == sorted(unit[0].seed for unit in units)
+    for seed in PROFILES[profile].seeds:
+        costs = [sum(map(work, unit)) for unit in units if unit[0].seed == seed]
+        assert costs == sorted(costs, reverse=True)
+    if device == "cpu":
+        assert all(len(unit) <= capacity(unit[0].model, device) for unit in units)
+        assert max(len(unit) for unit in units) > 1
+    else:
+        assert len(units) == len({(unit[0].seed, plan(unit[0])) for unit in units})
+
+
+def test_any_executor_will_do(digits, runs, store):
+    """A thread stands for a cluster: nothing but the units, the orders and the store's folder reaches it."""
+    with ThreadPoolExecutor(1) as executor:
+        summary = train_missing(runs, digits, store, "cpu", executor=executor)
+    assert summary == sweep.Summary(3, 0, ())
+    assert missing_runs(runs, digits, store) == []
+    assert not [path for path in (store.root / ".work").iterdir() if path.suffix != ".lock"]
+
+
+def test_what_a_worker_needs_can_be_sent_to_it(runs, tmp_path):
+    orders = sweep.Orders("digits", tmp_path, "cpu", tmp_path / "stop", None)
+    function, unit, again = pickle.loads(pickle.dumps((sweep.carry_out, tuple(runs), orders)))
+    (tmp_path / "stop").touch()
+    assert function(unit, again) == [sweep.LEFT] * 3
+
+
+def test_time_left_comes_from_the_measured_speed_of_each_network(digits, small_run, store):
+    fast, slow = small_run, replace(small_run, model="alexnet")
+    unseen = replace(small_run, model="mlp_3x512")
+    with sweep._Bar([(fast,), (slow,), (unseen,)], digits.fingerprint, store, workers=2) as bar:
+        assert bar.time_left() == "?"
+        for run, seconds in ((fast, 10.0), (slow, 30.0)):
+            progress = Progress(seconds=seconds)
+            progress.history["epoch"] = [1]
+            sweep.note(store.progress(run, digits.fingerprint), progress)
+            assert bar._look(run)
+        mean = 40.0 / (work(fast) / 4 + work(slow) / 4)
+        expected = (3 * 10.0 + 3 * 30.0 + mean * work(unseen)) / 2
+        assert bar.time_left() == tqdm.format_interval(expected)
+        bar.finish(slow)
+        assert bar.time_left() != tqdm.format_interval(expected)
 
 
 def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):

@@ -3,11 +3,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib import training
+from lib import engine, training
 from lib.config import InputError
 from lib.data import Dataset
+from lib.inputs import InputMaker
+from lib.models import build_model
 from lib.runs import Run
-from lib.training import Interrupted, train
+from lib.training import Interrupted, train, train_together
 
 
 def comparable(record):
@@ -39,7 +41,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(digits, small_run, name, t
     asked = iter([False] * (steps_per_epoch + 1) + [True])  # in the middle of the second epoch
     with pytest.raises(Interrupted):
         train(run, digits, checkpoint=path, interrupted=lambda: next(asked))
-    resumed = train(run, digits, checkpoint=path, on_epoch=lambda epoch, loss: epochs.append(epoch))
+    resumed = train(run, digits, checkpoint=path, on_epoch=lambda run, progress: epochs.append(progress.epochs))
     assert epochs[0] == 2
     assert comparable(resumed) == comparable(train(run, digits))
 
@@ -111,34 +113,26 @@ def test_divergence_is_an_outcome(digits, small_run):
 
 
 def test_regularizer_off_shares_initialization_and_data_order(digits, small_run, monkeypatch):
-    orders = []
-    original = training._forward
+    seen = []
+    original = engine.forward
     monkeypatch.setattr(
-        training,
-        "_forward",
-        lambda run, model, images: (orders.append(images.sum().item()), original(run, model, images))[1],
+        engine,
+        "forward",
+        lambda run, stack, images: (seen.append(images.sum().item()), original(run, stack, images))[1],
     )
     plain = train(replace(small_run, epochs=1), digits)
-    seen = orders[:4]
-    orders.clear()
+    first = seen[:4]
+    seen.clear()
     decayed = train(replace(small_run, epochs=1, weight_decay=0.5), digits)
-    assert orders[:4] == seen
+    assert seen[:4] == first
     assert plain.history["train_loss"] != decayed.history["train_loss"]
-
-
-def test_weight_decay_acts_on_weights_only(digits, small_run):
-    model = training.build_model("inception", width=0.1)
-    decayed, free = training._optimizer(replace(small_run, weight_decay=0.1), model).param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
-    assert {p.dim() for p in free["params"]} == {1}
-    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
 
 
 def test_full_batch_is_one_step_an_epoch_and_micro_batches_do_not_matter(digits, small_run, monkeypatch):
     run = replace(small_run, batch_size=None, precision="fp32")
     whole = train(run, digits)
     assert whole.provenance["steps_per_epoch"] == 1
-    monkeypatch.setattr(training, "MICRO_BATCH", 10)
+    monkeypatch.setattr(engine, "MICRO_BATCH", 10)
     parts = train(run, digits)
     assert parts.history["train_loss"] == pytest.approx(whole.history["train_loss"], rel=1e-5)
 
@@ -148,8 +142,8 @@ def test_gradient_step_is_momentum_sgd(digits, small_run):
     run = replace(small_run, batch_size=None, epochs=2, precision="fp32", decay=1.0)
     with torch.random.fork_rng():
         torch.manual_seed(run.seed)
-        model = training.build_model(run.model, 10, 28, run.width)
-    data = training._prepare(run, digits, "cpu")
+        model = build_model(run.model, 10, 28, run.width)
+    data = InputMaker(digits, "cpu").make(run)
     velocity = [torch.zeros_like(p) for p in model.parameters()]
     losses = []
     for _ in range(2):
@@ -163,14 +157,90 @@ def test_gradient_step_is_momentum_sgd(digits, small_run):
     assert train(run, digits).history["train_loss"] == pytest.approx(losses, rel=1e-5)
 
 
-def test_bf16_and_fp32_histories_agree(digits, small_run):
-    if training._autocast_dtype(small_run, "cpu") is None:
+@pytest.mark.parametrize("name", ["mlp_1x512", "mlp_3x512", "alexnet", "inception", "inception_no_bn"])
+def test_bf16_and_fp32_histories_agree(digits, small_run, name):
+    """Within a twentieth over the first epochs, at a rate so low that rounding does not grow on its way."""
+    if engine.autocast_dtype(small_run, "cpu") is None:
         pytest.skip("no bf16 arithmetic on this processor")
-    run = replace(small_run, width=1.0, epochs=5)
+    run = replace(small_run, model=name, width=0.3, epochs=3, learning_rate=1e-3)
     half, full = (train(replace(run, precision=precision), digits) for precision in ("auto", "fp32"))
     assert (half.provenance["precision"], full.provenance["precision"]) == ("bf16", "fp32")
     assert half.history["train_loss"] == pytest.approx(full.history["train_loss"], rel=0.05)
     assert half.history["train_loss"] != full.history["train_loss"]
+
+
+SIDE_BY_SIDE = {
+    "labels, rates, weight decays and ends of their own": [
+        {},
+        {"seed": 1, "label_corruption": 1.0},
+        {"learning_rate": 0.03, "decay": 0.8, "epochs": 7},
+        {"weight_decay": 0.05, "epochs": 2},
+        {"seed": 2, "learning_rate": 1e20},
+    ],
+    "dropout": [{"dropout": 0.5}, {"dropout": 0.5, "seed": 1}, {"dropout": 0.5, "epochs": 2}],
+    "augmentation": [{"random_crop": True}, {"random_crop": True, "seed": 1}],
+    "held-out images": [{"validation_size": 8}, {"validation_size": 8, "seed": 1}],
+    "Adam": [{"optimizer": "adam", "learning_rate": rate} for rate in (1e-3, 1e-2)],
+    "three layers": [{"model": "mlp_3x512", "seed": seed} for seed in (0, 1)],
+    "pixels": [{"pixels": pixels} for pixels in ("gaussian", "random", "original")],
+    "convolutions take turns": [{"model": "alexnet", "width": 0.2, "seed": seed, "epochs": 2} for seed in (0, 1)],
+}
+
+
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_what_a_run_learns_does_not_depend_on_its_neighbours(digits, small_run, name):
+    runs = [replace(small_run, **changes) for changes in SIDE_BY_SIDE[name]]
+    together = {record.run: record for record in train_together(runs, digits)}
+    for run in runs:
+        alone, beside = train(run, digits), together[run]
+        assert (beside.outcome, beside.reached) == (alone.outcome, alone.reached)
+        assert len(beside.history["epoch"]) == len(alone.history["epoch"])
+        for column in ("train_loss", "train_accuracy", "validation_loss", "test_loss", "learning_rate"):
+            assert beside.history[column] == pytest.approx(alone.history[column], abs=1e-4, nan_ok=True)
+        if alone.outcome != "diverged":
+            assert beside.final == pytest.approx(alone.final, abs=1e-4)
+
+
+def test_waiting_runs_take_the_places_of_those_that_are_over(digits, small_run, monkeypatch):
+    """Five runs through an engine of two, each of another length; none is disturbed by the others' coming and going."""
+    counts, load = [], engine.Engine.load
+    monkeypatch.setattr(engine.Engine, "load", lambda self, *args: (counts.append(self.count), load(self, *args))[1])
+    monkeypatch.setitem(engine.STACK, "cpu", 2)
+    runs = [replace(small_run, seed=seed, epochs=epochs) for seed, epochs in enumerate((5, 2, 1, 1, 3))]
+    together = list(train_together(runs, digits))
+    assert [record.run.seed for record in together] == [1, 2, 3, 0, 4]
+    assert counts == [2, 2, 2, 2, 1]
+    for record in together:
+        assert comparable(record) == comparable(train(record.run, digits))
+
+
+def test_runs_stopped_within_an_epoch_lose_nothing(digits, small_run, tmp_path):
+    """Stopped after every few steps, again and again, a stack takes no step twice."""
+    runs = [replace(small_run, seed=seed, dropout=0.5, epochs=3 + seed) for seed in range(3)]
+    asked, records, stops = 0, [], 0
+
+    def every_third_time():
+        nonlocal asked
+        asked += 1
+        return asked % 4 == 0
+
+    while len(records) < 3:
+        left = [run for run in runs if run not in {record.run for record in records}]
+        paths = {run: tmp_path / f"{run.seed}.pt" for run in left}
+        try:
+            for record in train_together(left, digits, checkpoint=paths.get, interrupted=every_third_time):
+                records.append(record)
+        except Interrupted:
+            stops += 1
+    assert stops > 3
+    assert asked - stops == 4 * 5  # steps: those of the longest run
+    for record in records:
+        assert comparable(record) == comparable(train(record.run, digits))
+
+
+def test_only_runs_of_one_plan_train_together(digits, small_run):
+    with pytest.raises(ValueError, match="plan"):
+        train_together([small_run, replace(small_run, width=0.2)], digits)
 
 
 def test_pixels_change_the_test_set_that_is_evaluated_besides(digits, small_run):
@@ -205,7 +275,10 @@ def test_nothing_assumes_ten_classes(digits):
     assert record.provenance["parameters"] == 2352 * 48 + 48 + 48 * 3 + 3
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+
+
+@needs_cuda
 @pytest.mark.parametrize("name", RUNS)
 def test_cuda_agrees_with_cpu(digits, small_run, name):
     if "dropout" in name:
@@ -214,3 +287,43 @@ def test_cuda_agrees_with_cpu(digits, small_run, name):
     cpu, cuda = train(run, digits), train(run, digits, "cuda")
     assert cuda.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=2e-2)
     assert cuda.provenance["device"] == "cuda"
+
+
+@needs_cuda
+@pytest.mark.parametrize("name", SIDE_BY_SIDE)
+def test_cuda_runs_do_not_depend_on_their_neighbours(digits, small_run, name):
+    """Nor on which runs a graph was recorded for: with one lane the second takes over the first one's graphs."""
+    runs = [replace(small_run, **changes, precision="fp32") for changes in SIDE_BY_SIDE[name]]
+    for record in train_together(runs, digits, "cuda"):
+        alone = train(record.run, digits, "cuda")
+        assert record.outcome == alone.outcome
+        assert record.history["train_loss"] == pytest.approx(alone.history["train_loss"], rel=2e-2, nan_ok=True)
+
+
+@needs_cuda
+@pytest.mark.parametrize("model", ["mlp_1x512", "alexnet", "inception"])
+def test_cuda_graphs_serve_one_run_after_the_other(digits, small_run, model, monkeypatch):
+    monkeypatch.setitem(training.LANES, "cuda", 1)
+    monkeypatch.setitem(engine.STACK, "cuda", 1)
+    runs = [replace(small_run, model=model, width=0.2, seed=seed, precision="fp32", epochs=2) for seed in range(3)]
+    together = list(train_together(runs, digits, "cuda"))
+    for record in together:
+        alone = train(record.run, digits)
+        assert record.history["train_loss"] == pytest.approx(alone.history["train_loss"], rel=2e-2)
+
+
+@needs_cuda
+def test_cuda_stopped_within_an_epoch_loses_nothing(digits, small_run, tmp_path):
+    run, path = replace(small_run, dropout=0.5, precision="fp32"), tmp_path / "checkpoint.pt"
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Interrupted):
+        train(run, digits, "cuda", checkpoint=path, interrupted=lambda: next(asked))
+    resumed = train(run, digits, "cuda", checkpoint=path)
+    assert resumed.history["train_loss"] == pytest.approx(train(run, digits, "cuda").history["train_loss"], rel=1e-3)
+
+
+@needs_cuda
+def test_cuda_bf16_and_fp32_histories_agree(digits, small_run):
+    run = replace(small_run, model="inception", width=0.3, epochs=3, learning_rate=1e-3)
+    half, full = (train(replace(run, precision=precision), digits, "cuda") for precision in ("auto", "fp32"))
+    assert half.history["train_loss"] == pytest.approx(full.history["train_loss"], rel=0.05)

@@ -1,0 +1,169 @@
+import contextlib
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lib import engine
+from lib.engine import Engine, initial_state, plan
+from lib.inputs import InputMaker
+
+
+def load(one, runs, dataset):
+    maker = InputMaker(dataset, "cpu")
+    one.load(runs, [maker.make(run) for run in runs], [initial_state(run, 10, 28) for run in runs])
+
+
+def losses(one, epochs=2):
+    """Summed loss of each run and epoch."""
+    found = []
+    for epoch in range(epochs):
+        one.begin([epoch] * one.count)
+        while one.steps_left:
+            one.step()
+        found.append(one.totals()[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seed": 3},
+        {"label_corruption": 0.5},
+        {"learning_rate": 0.5, "decay": 0.9},
+        {"weight_decay": 0.1},
+        {"pixels": "random"},
+        {"epochs": 9, "stop_when_fitted": True},
+    ],
+)
+def test_a_plan_leaves_out_what_runs_of_an_engine_may_differ_in(small_run, changes):
+    assert plan(replace(small_run, **changes)) == plan(small_run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 0.2},
+        {"batch_size": 8},
+        {"dropout": 0.1},
+        {"optimizer": "adam"},
+        {"momentum": 0.0},
+        {"random_crop": True},
+        {"precision": "fp32"},
+        {"train_size": 32},
+        {"validation_size": 8},
+    ],
+)
+def test_a_plan_keeps_what_changes_the_step_or_its_shapes(small_run, changes):
+    assert plan(replace(small_run, **changes)) != plan(small_run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"optimizer": "adam", "learning_rate": 1e-3}, {"dropout": 0.5}, {"model": "inception", "width": 0.1}],
+)
+def test_an_engine_loaded_anew_is_as_good_as_new(digits, small_run, changes):
+    first = replace(small_run, **changes)
+    second = replace(first, seed=7, label_corruption=1.0, learning_rate=0.005)
+    used, fresh = (Engine(first, 1, 10, 28, "cpu") for _ in range(2))
+    load(used, [first], digits)
+    losses(used)
+    load(used, [second], digits)
+    load(fresh, [second], digits)
+    assert losses(used) == losses(fresh)
+
+
+def test_a_state_taken_and_put_back_goes_on_as_if_nothing_had_been(digits, small_run):
+    runs = [replace(small_run, seed=seed) for seed in range(3)]
+    one = Engine(small_run, 3, 10, 28, "cpu")
+    load(one, runs, digits)
+    losses(one, epochs=1)
+    states, expected = [one.state(index) for index in range(3)], losses(one)
+    maker = InputMaker(digits, "cpu")
+    one.load(runs[::-1], [maker.make(run) for run in runs[::-1]], states[::-1])
+    assert [row[::-1] for row in losses(one)] == expected
+
+
+def test_learning_rates_are_read_at_every_step(digits, small_run):
+    one = Engine(small_run, 2, 10, 28, "cpu")
+    load(one, [small_run, replace(small_run, learning_rate=0.02, decay=0.5)], digits)
+    one.begin([0, 2])
+    torch.testing.assert_close(one.optimizer.rates, torch.tensor([0.01, 0.005]))
+    before = one.state(0)
+    one.optimizer.rates.zero_()
+    one.step()
+    after = one.state(0)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("network"))
+
+
+class Recorder(Engine):
+    """An engine that goes CUDA's way on a CPU: a 'graph' knows the addresses at which it was recorded, and replays
+    the step only if everything still lies there."""
+
+    recorded = 0
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.stream = self  # something true that can be waited for
+
+    def wait_stream(self, other):
+        pass
+
+    def _on_stream(self):
+        return contextlib.nullcontext()
+
+    def _record(self):
+        self.recorded += 1
+        for size in set(self.sizes):
+            self._step(size)  # a warm-up, which spoils the state
+            self.position.zero_()
+            self.graphs[size] = Graph(self, size)
+
+
+class Graph:
+    def __init__(self, one, size):
+        self.one, self.size, self.places = one, size, self.addresses(one)
+
+    @staticmethod
+    def addresses(one):
+        names = ("images", "labels", "offset", "order", "position", "loss", "correct")
+        tensors = [getattr(one, name) for name in names]
+        tensors += [*one.stack.state_dict().values(), *one.optimizer.buffers.values()]
+        tensors += [one.optimizer.rates, one.optimizer.weight_decays]
+        return [tensor.data_ptr() for tensor in tensors], one.optimizer.decays
+
+    def replay(self):
+        assert self.addresses(self.one) == self.places
+        self.one._step(self.size)
+
+
+@pytest.fixture
+def no_streams(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda: None)
+
+
+@pytest.mark.parametrize("model", ["mlp_1x512", "inception"])
+def test_graphs_serve_all_runs_of_a_plan(digits, small_run, no_streams, model):
+    first = replace(small_run, model=model, train_size=50)  # batches of two sizes
+    one = Recorder(first, 1, 10, 28, "cpu")
+    for run in (first, replace(first, label_corruption=1.0), replace(first, seed=5, pixels="gaussian")):
+        plain = Engine(run, 1, 10, 28, "cpu")
+        load(one, [run], digits)
+        load(plain, [run], digits)
+        assert losses(one) == losses(plain)
+    assert one.recorded == 1
+    assert set(one.graphs) == {13, 12}
+
+
+def test_graphs_are_recorded_anew_where_the_step_is_another(digits, small_run, no_streams):
+    one = Recorder(small_run, 2, 10, 28, "cpu")
+    runs = [small_run, replace(small_run, seed=1)]
+    load(one, runs, digits)
+    load(one, [replace(run, weight_decay=0.1) for run in runs], digits)  # an operation more
+    load(one, [small_run, replace(small_run, label_corruption=0.5)], digits)  # one set of images for both
+    assert one.recorded == 3
+
+
+def test_capacity_depends_on_the_network():
+    assert engine.capacity("mlp_3x512", "cuda") == engine.STACK["cuda"]
+    assert [engine.capacity(name, "cuda") for name in ("inception", "inception_no_bn", "alexnet")] == [1, 1, 1]

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from lib.config import InputError
+from lib.optimizers import build_optimizer
+
+REFERENCES = {
+    "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9),
+    "adam": lambda groups, rate: torch.optim.Adam(groups, lr=rate),
+}
+
+
+def networks(count, seed=0):
+    """Parameters of `count` small networks, stacked."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"0.weight": (5, 4), "0.bias": (1, 4)}
+    return {name: torch.randn(count, *shape, generator=generator) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("decays", [(0.0, 0.0, 0.0), (0.1, 0.0, 0.02)])
+def test_each_network_is_updated_as_torch_would_with_its_own_rate_and_decay(name, decays):
+    rates = [[0.1, 0.01, 0.003], [0.05, 0.02, 0.003]]
+    stacked = networks(3)
+    optimizer = build_optimizer(name, stacked, 3, momentum=0.9)
+    optimizer.weight_decays.copy_(torch.tensor(decays))
+    optimizer.decays = any(decays)
+    references = []
+    for k, decay in enumerate(decays):
+        own = {key: torch.nn.Parameter(tensor[k].clone()) for key, tensor in stacked.items()}
+        groups = [{"params": [own["0.weight"]], "weight_decay": decay}, {"params": [own["0.bias"]], "weight_decay": 0}]
+        references.append((own, REFERENCES[name](groups, 0.0)))
+    for step in range(6):
+        gradients = networks(3, seed=step + 1)
+        rate = torch.tensor(rates[step // 3])
+        optimizer.rates.copy_(rate)
+        optimizer.step(list(gradients.values()))
+        for k, (own, reference) in enumerate(references):
+            for group in reference.param_groups:
+                group["lr"] = rate[k].item()
+            for key, parameter in own.items():
+                parameter.grad = gradients[key][k]
+            reference.step()
+    for k, (own, _) in enumerate(references):
+        for key, parameter in own.items():
+            torch.testing.assert_close(stacked[key][k], parameter.detach(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_one_network_may_have_parameters_of_any_shape(name):
+    parameters = {"a.weight": torch.ones(4, 3, 2, 2), "a.bias": torch.ones(4)}
+    optimizer = build_optimizer(name, parameters, 1, momentum=0.9)
+    optimizer.rates.fill_(0.5)
+    optimizer.step([torch.ones_like(p) for p in parameters.values()])
+    torch.testing.assert_close(parameters["a.weight"], torch.full((4, 3, 2, 2), 0.5))
+    torch.testing.assert_close(parameters["a.bias"], torch.full((4,), 0.5))
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_step_keeps_every_tensor_in_its_place(name):
+    """What a CUDA graph relies on."""
+    parameters = networks(2)
+    optimizer = build_optimizer(name, parameters, 2, momentum=0.9)
+    tensors = [*parameters.values(), *optimizer.buffers.values(), optimizer.rates]
+    before = [tensor.data_ptr() for tensor in tensors]
+    optimizer.step(list(networks(2, seed=1).values()))
+    after = [*optimizer.parameters.values(), *optimizer.buffers.values(), optimizer.rates]
+    assert [tensor.data_ptr() for tensor in after] == before
+
+
+def test_unknown_optimizer_is_refused():
+    with pytest.raises(InputError, match="allowed: sgd, adam"):
+        build_optimizer("lbfgs", networks(1), 1, 0.9)
