@@ -13,7 +13,7 @@ PARAMETERS ?=
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env report lab test readme lock clean
+.PHONY: help env report lab test bench readme lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -44,6 +44,9 @@ test: $(READY)  ## check style, run the unit tests, run every notebook at PROFIL
 	$(BIN)/python -m pytest -q tests
 	rm -rf build/test-runs
 	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
+
+bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md
+	@$(BIN)/python -m lib.bench
 
 readme: $(READY)  ## refresh the README's verdict table and figure from the records
 	@$(BIN)/python -m lib.report --readme $(PARAMETERS)

@@ -63,6 +63,7 @@ class Profile:
     large_steps: dict[str, Setting]  # gradient descent on the whole training set or on large batches, by network
     stop_when_fitted: bool
     is_result: bool = True
+    fp32_control: bool = False  # whether random labels are fitted in full precision, too, once by each network
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
     dropout: float = 0.5
 
@@ -129,6 +130,7 @@ PROFILES = {
             slow=Setting(0.1, 300, decay=0.999),
             large_steps={name: Setting(0.1, 3000, decay=1.0) for name in ("mlp_1x512", "alexnet")},
             stop_when_fitted=False,
+            fp32_control=True,
             weight_decays=(5e-4, 5e-5),
         ),
     )
@@ -205,6 +207,8 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for model in profile.settings:
             run = replace(base_run(profile, dataset, model, seed), label_corruption=1.0)
             yield Arm("random labels", "random labels", run)
+            if profile.fp32_control and seed == profile.seeds[0]:
+                yield Arm("precision control", "fp32", replace(run, precision="fp32"))
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
@@ -241,7 +245,8 @@ def _table4_run(profile: Profile, dataset: str, model: str, regularizer: str, se
         run = replace(base_run(profile, dataset, model, seed), weight_decay=profile.weight_decays[0])
     else:
         run = base_run(profile, dataset, model, seed, profile.slow)
-        run = replace(run, random_crop=regularizer == "random crop", flip_and_rotate=regularizer == "augmentation")
+        switches = {"random_crop": regularizer == "random crop", "flip_and_rotate": regularizer == "augmentation"}
+        run = replace(run, **switches, stop_when_fitted=True)  # the question is whether it ever fits
     return replace(run, label_corruption=1.0)
 
 
@@ -257,10 +262,10 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for model, setting in profile.large_steps.items():
             run = base_run(profile, dataset, model, seed)
             yield Arm("optimizer", "SGD", run)
-            large = base_run(profile, dataset, model, seed, setting)
-            yield Arm(
-                "optimizer", f"SGD, batch x {LARGE_BATCH}", replace(large, batch_size=LARGE_BATCH * run.batch_size)
-            )
+            large = replace(base_run(profile, dataset, model, seed, setting), stop_when_fitted=True)  # of many epochs
+            size = {"batch_size": LARGE_BATCH * run.batch_size, "epochs": LARGE_BATCH * run.epochs}  # steps as many
+            larger = replace(large, **size)
+            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}", larger)
             yield Arm("optimizer", "full-batch gradient descent", replace(large, batch_size=None))
             yield Arm("optimizer", "Adam", replace(run, optimizer="adam", learning_rate=ADAM_LEARNING_RATE))
 

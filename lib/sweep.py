@@ -108,7 +108,7 @@ def train_missing(
     store.check_writable()
     with contextlib.ExitStack() as stack:
         workers = 1 if device == "cuda" else min(os.cpu_count() or 1, len(units))
-        executor = executor or stack.enter_context(_local_executor(workers, device))
+        executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
         return sweep.drain(units, stack.enter_context(_Bar(units, dataset.fingerprint, store, workers)))
 
@@ -254,7 +254,7 @@ def _dataset(name: str) -> Dataset:
     return load_dataset(name)
 
 
-def _local_executor(workers: int, device: str) -> ProcessPoolExecutor:
+def local_executor(workers: int, device: str) -> ProcessPoolExecutor:
     """Spawned processes of this machine."""
     if device == "cpu":
         os.environ["OMP_NUM_THREADS"] = "1"  # inherited; one thread must be set before torch is imported

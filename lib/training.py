@@ -197,12 +197,14 @@ class _Training:
     on_epoch: Callable[[Run, Progress], None]
     interrupted: Callable[[], bool]
     lanes: list[_Lane] = field(default_factory=list)
+    waiting: deque[_Member] = field(default_factory=deque)
+    saved: float = 0.0  # when checkpoints were last written
 
     def records(self, runs: Sequence[Run]) -> Iterator[Record]:
         machine = environment(self.device)  # now: the source may change while runs train
         maker, self.saved = InputMaker(self.dataset, self.device), time.perf_counter()
         members = [self._open(run, maker) for run in runs]
-        self.waiting = deque(sorted(members, key=lambda member: -member.progress.step))  # those within an epoch first
+        self.waiting.extend(sorted(members, key=lambda member: -member.progress.step))  # those within an epoch first
         while self.waiting or self.lanes:
             self._fill()
             ended = [(lane, index) for lane in self.lanes for index in lane.active if lane.members[index].outcome]
@@ -229,9 +231,9 @@ class _Training:
     def _fill(self) -> None:
         """Put waiting runs in the places of those that are over, make lanes smaller, open new ones."""
         for lane in self.lanes:
-            kept = [(lane.members[index], lane.engine.state(index)) for index in lane.active]
-            joining = self._take(len(lane.members) - len(kept), step=0)
+            joining = self._take(len(lane.members) - len(lane.active), step=0)
             if joining or lane.is_to_shrink(self.device):
+                kept = [(lane.members[index], lane.engine.state(index)) for index in lane.active]
                 self._load(lane, kept + joining)
         self.lanes = [lane for lane in self.lanes if lane.members]
         while self.waiting and len(self.lanes) < LANES[self.device]:

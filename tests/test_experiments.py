@@ -24,7 +24,7 @@ QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
 @pytest.mark.parametrize("claim", CLAIM_ARMS)
 def test_every_arm_has_every_seed_and_no_arm_is_there_twice(claim, profile):
     arms = claim_arms(claim, profile, "cifar10")
-    counts = Counter((arm.group, arm.name, arm.run.model) for arm in arms)
+    counts = Counter((arm.group, arm.name, arm.run.model) for arm in arms if arm.group != "precision control")
     assert set(counts.values()) == {len(profile.seeds)}
 
 
@@ -74,6 +74,14 @@ def test_arms_of_a_comparison_differ_only_in_what_is_compared():
     for model in MODELS:
         runs = [arm.run for arm in arms if arm.group == "Table 1, true labels" and arm.run.model == model]
         assert len({replace(run, **off, **on) for run in runs}) == len(QUICK.seeds)
+
+
+def test_every_network_fits_random_labels_once_in_full_precision_too():
+    arms = claim_arms("randomization", PROFILES["paper"], "cifar10")
+    controls = [arm.run for arm in arms if arm.group == "precision control"]
+    assert sorted(run.model for run in controls) == sorted(PROFILES["paper"].settings)
+    usual = {arm.run for arm in arms if arm.group == "random labels"}
+    assert {replace(run, precision="auto") for run in controls} <= usual
 
 
 def test_claims_share_runs():
