@@ -8,7 +8,8 @@ import pytest
 from lib.config import ROOT
 
 ORDER = ["config", "statistics", "data", "preprocessing", "corruption", "models", "runs", "training", "paper"]
-ORDER += ["experiments", "sweep", "claims", "study", "plots", "deviations", "pages", "report"]
+ORDER += ["experiments", "sweep", "criteria", "claims", "agreement", "study", "plots", "deviations", "pages", "tables"]
+ORDER += ["results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 
