@@ -103,7 +103,7 @@ def share_batches(*arms: pd.DataFrame) -> bool:
 
 def _fits(what: str, runs: tuple[str, str], values: pd.Series, published: float = math.nan, **more) -> Criterion:
     margin = MARGINS["fitted"]
-    return Criterion(what, "training accuracy", runs, values, margin.why, margin.value, 1.0, published, **more)
+    return Criterion(what, "training accuracy", runs, values, margin.why, margin.value, math.inf, published, **more)
 
 
 def _at_chance(what: str, quantity: str, values: pd.Series, chance: float, published: float, runs) -> Criterion:
@@ -113,11 +113,12 @@ def _at_chance(what: str, quantity: str, values: pd.Series, chance: float, publi
 
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
-    group = "five randomizations"
+    group, table1 = "five randomizations", paper.table1().query("labels == 'random'").set_index("model")
+    printed = {"random labels": table1["train_accuracy"]["inception"]}
     for name in paper.RANDOMIZATIONS.values():
-        values = arm(frame, group, name, "inception", "train_accuracy")
-        yield _fits(f"Inception fits {name}", (group, "inception"), values, headline=name == "random labels")
-    table1, group = paper.table1().query("labels == 'random'").set_index("model"), "random labels"
+        values, published = arm(frame, group, name, "inception", "train_accuracy"), printed.get(name, math.nan)
+        yield _fits(f"Inception fits {name}", (group, "inception"), values, published, headline=name in printed)
+    group = "random labels"
     for model, label in MODEL_NAMES.items():
         train, test = (arm(frame, group, group, model, f"{split}_accuracy") for split in SPLITS)
         if model != "inception":
@@ -174,7 +175,7 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
         if part[column].notna().all()
     }
     what, values, margin = f"{what} grows with the corruption rate", pd.Series(values, dtype=float), MARGINS["steady"]
-    bounds, reference = (margin.value, 1.0), rank_correlation(curve["corruption"], curve.iloc[:, 2])
+    bounds, reference = (margin.value, math.inf), rank_correlation(curve["corruption"], curve.iloc[:, 2])
     return Criterion(what, "rank correlation", runs, values, margin.why, *bounds, reference, headline=headline)
 
 

@@ -62,12 +62,14 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def points(value: float) -> str:
-    """A difference of accuracies in points, signed; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:+.2f}"
+    """A difference of accuracies in points; 'not run' where missing."""
+    return MISSING if pd.isna(value) else f"{100 * value:.2f}"
 
 
 def form_of(quantity: str) -> Callable[[float], str]:
-    """How a number of this quantity is written: shares of something in per cent, all else as numbers."""
+    """How a number of this quantity is written: shares in per cent, correlations with two decimals, all else short."""
+    if "correlation" in quantity:
+        return "{:.2f}".format
     return percent if re.search("accuracy|error|share", quantity) else number
 
 
@@ -75,7 +77,7 @@ def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[f
     """A mean, its 95 % interval and the number of seeds; 'not run' without a seed, no interval below two."""
     if not seeds:
         return MISSING
-    count = f"{seeds} seed{'s' * (seeds > 1)}"
+    count = f"{seeds} seed{'' if seeds == 1 else 's'}"
     interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
     return f"{form(mean)} <small>{interval}{count}</small>"
 

@@ -107,8 +107,8 @@ def forest(rows: pd.DataFrame) -> Figure:
             required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
-    heights = [0.9 + 0.42 * len(part) for _, part in panels]
-    figure = Figure(figsize=(8.5, 0.5 + sum(heights)))
+    heights = [0.6 + 0.3 * len(part) for _, part in panels]
+    figure = Figure(figsize=(10, 0.5 + sum(heights)))
     grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):
         low, high = _limits(part)
@@ -126,7 +126,7 @@ def forest(rows: pd.DataFrame) -> Figure:
     if rows["recorded"].notna().any():
         handles["recorded runs at the paper's size"] = Line2D([], [], **FULL)
     handles["margin"] = Patch(color="0.88")
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small")
     return figure
 
 

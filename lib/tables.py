@@ -32,8 +32,6 @@ from lib.pages import (
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
 
-NONE = (math.nan, math.nan)
-
 
 def cover_table(*studies: Study) -> HTML:
     """One row per claim: the paper's, the recorded and these runs' headline number, its margin, verdict and page."""
@@ -42,23 +40,31 @@ def cover_table(*studies: Study) -> HTML:
 
 def _cover_row(study: Study) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
-    link = f'<a href="{study.claim.name}.html">{study.claim.title}</a>'
+    statement = f'<span class="wide"><strong>{study.claim.title}.</strong> {study.claim.statement}</span>'
     row = {
-        "claim": f"<strong>{study.claim.title}.</strong> {study.claim.statement}",
-        "headline": f"{mine['criterion']}: {mine['quantity']}",
+        "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
-    if study.recorded is not study:
-        other = study.recorded.headline
-        row[heading(study.recorded)] = f"{over_seeds(other['values'], form)}<br>{word(study.recorded.verdict)}"
+    for name, each in columns(study).items():
+        head = each.headline
+        row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
+        if each is not study:
+            row[name] += f"<br>{word(each.verdict)}"
     held, asked = (study.criteria["holds"] == "yes").sum(), len(study.criteria)
     return row | {
-        heading(study): MISSING if not mine["seeds"] else f"{form(mine['ours'])} <small>{mine['seeds']} seeds</small>",
-        "95 % interval": interval(mine["interval_low"], mine["interval_high"], form),
+        "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
         "verdict": word(study.verdict, f"<br><small>{held} of {asked} criteria hold</small>"),
-        "page": link,
+        "page": f'<a href="{study.claim.name}.html">{study.claim.title}</a>',
     }
+
+
+def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
+    """The interval of the mean; or in how many seeds it is so, with the exact interval for the share of all runs."""
+    if row["asked_of"] == "the interval" or not row["seeds"]:
+        return interval(row["interval_low"], row["interval_high"], form)
+    share = proportion_interval(row["inside"], row["seeds"])
+    return f"{row['inside']} of {row['seeds']} seeds <small>{share.low:.0%} to {share.high:.0%} of runs</small>"
 
 
 def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
@@ -114,13 +120,8 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     words = {"yes": "✔ holds", "no": "✘ fails", "mixed": "◐ in some seeds", "undecided": "? too few seeds"}
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
-    bounds = row["interval_low"], row["interval_high"]
-    text = estimate(row["ours"], *(bounds if row["asked_of"] == "the interval" else NONE), row["seeds"], form)
-    if row["asked_of"] == "each seed":
-        share = proportion_interval(row["inside"], row["seeds"])
-        text += (
-            f"<br><small>{row['inside']} of {row['seeds']} seeds: {share.low:.0%} to {share.high:.0%} of runs</small>"
-        )
+    count = "" if row["asked_of"] == "each seed" else f", {row['seeds']} seeds"
+    text = f"{form(row['ours'])} <small>{_surety(row, form)}{count}</small>"
     return f'{text}<br><span class="word">{words[row["holds"]]}</span>'
 
 
