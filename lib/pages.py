@@ -36,7 +36,7 @@ def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs
     figure.savefig(data, format="png" if raster else "svg", dpi=110, metadata=None if raster else {"Date": None})
     kind = "png" if raster else "svg+xml"
     source = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
-    text = html.escape(caption) + (f' <a href="{runs}">Its runs</a>' if runs else "")
+    text = html.escape(caption) + (f' <a href="{runs}">The runs behind it</a>' if runs else "")
     image = f'<div class="scroll"><img src="{source}" alt="{html.escape(alt)}"></div>'
     return HTML(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
 

@@ -120,6 +120,8 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in PAGES}
     size = f"profile {choice.profile}, {choice.dataset}"
     notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, replicated"
+    tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
+    notebook.cells = [cell for cell, own in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in own]
     for place, cell in enumerate(notebook.cells):
         cell.id = str(place)  # papermill gives the cell it adds a random one
     links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in PAGES]

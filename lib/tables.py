@@ -32,6 +32,8 @@ from lib.pages import (
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
 
+BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
+
 
 def cover_table(*studies: Study) -> HTML:
     """One row per claim: the paper's, the recorded and these runs' headline number, its margin, verdict and page."""
@@ -49,7 +51,7 @@ def _cover_row(study: Study) -> dict[str, str]:
         head = each.headline
         row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
         if each is not study:
-            row[name] += f"<br>{word(each.verdict)}"
+            row[name] = word(each.verdict) if not each.records else f"{row[name]}<br>{word(each.verdict)}"
     held, asked = (study.criteria["holds"] == "yes").sum(), len(study.criteria)
     return row | {
         "95 % interval": _surety(mine, form),
@@ -79,7 +81,10 @@ def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
 
 
 def forest(*studies: Study, headlines: bool = False) -> HTML:
-    """All criteria of the studies, or their headlines only, as a forest plot with every seed a dot."""
+    """All criteria of the studies, or their headlines only, as a forest plot with every seed a dot.
+
+    What is asked of each seed is shown by its seeds, without an interval of their mean.
+    """
     frames = []
     for study in studies:
         both = study.criteria, study.recorded.criteria[["ours", "interval_low", "interval_high"]]
@@ -87,11 +92,14 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
         frame = both[0].assign(**dict(zip(named, (both[1][name] for name in both[1]), strict=True)))
         if study.recorded is study:
             frame[named] = math.nan
+        frame.loc[frame["asked_of"] == "each seed", BOUNDS] = math.nan
         frames.append(frame[frame["headline"]] if headlines else frame)
     rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
     which = "the headline of each claim" if headlines else "every criterion"
     text = "Black: mean of these runs with its 95 % interval; an arrowhead where it goes on beyond the axis. "
-    text += "Small dots: seeds. Hollow: the paper. Shaded: where the criterion holds."
+    text += (
+        "Small dots: seeds; what is asked of each of them has no interval. Hollow: the paper. Shaded: where it holds."
+    )
     alt = f"Forest plot of {which}: " + "; ".join(
         f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples()
     )
@@ -234,19 +242,23 @@ def seed_columns(
     """seed_table of each column's study side by side: for each quantity the paper's, the recorded and these runs'.
 
     Args:
+        study: the page's.
         frame: study -> tidy rows.
         by: columns that name a row.
         titles: column -> its heading.
-        published: (column, row's key) -> the paper's value as text; '—' elsewhere.
+        published: (column, row's key) -> the paper's value as text; a column of which it has none gets no place.
         how: forms and missing of seed_table.
     """
-    tables = {name: seed_table(frame(each), by, titles, **how) for name, each in columns(study).items()}
+    studies = {"recorded at the paper's size": study.recorded, f"these runs, {study.profile.name}": study}
+    if study.recorded is study:
+        studies.popitem()
+    tables = {name: seed_table(frame(each), by, titles, **how) for name, each in studies.items()}
     keys = list(frame(study).groupby(by, sort=False, dropna=False).groups)
     keys = [key if isinstance(key, tuple) else (key,) for key in keys]
-    result = tables[heading(study)].drop(columns=list(titles.values()))
-    names = list(result.columns)
+    names = list(tables[next(iter(tables))].columns[: len(by)])
+    result = seed_table(frame(study), by, titles, **how)[names]
     for column, text in titles.items():
-        if published is not None:
+        if any(name == column for name, _ in published or {}):
             result[f"{text}: paper"] = [published.get((column, key), "—") for key in keys]
         for name, each in tables.items():
             found = result[names].merge(each, on=names, how="left")[text]
