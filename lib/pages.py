@@ -53,7 +53,7 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
 
 def percent(value: float) -> str:
     """A fraction as per cent with two decimals; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:.2f} %"
+    return MISSING if pd.isna(value) else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -1,6 +1,7 @@
 """All runs in tidy form for a reader's own analysis: results.csv, and results.json with a data dictionary."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "regularizers": "explicit regularizers that were on",
     "outcome": "epochs (all were run), fitted (ended by its stopping rule) or diverged (non-finite loss)",
     "epochs_run": "epochs that were run",
-    "overfit_time": f"epochs until the running training loss was below {OVERFIT_LOSS:g}, linear between; inf: never",
+    "overfit_time": f"epochs until the running training loss was below {OVERFIT_LOSS:g}; inf (JSON: null): never",
     "train_loss": "cross-entropy on all training images at the end, in evaluation mode",
     "train_accuracy": "share of all training images classified as labelled at the end, 0 to 1",
     "test_loss": "cross-entropy on all test images at the end",
@@ -95,6 +96,7 @@ def write_results(folder: Path) -> None:
     paths = sorted((folder / "runs").rglob("*.json"))
     frame = tidy((path.relative_to(folder).as_posix(), Record.from_json(path.read_text())) for path in paths)
     frame.to_csv(folder / "results.csv", index=False)
-    rows = json.loads(frame.to_json(orient="records", double_precision=15))
-    text = json.dumps({"columns": DICTIONARY, "runs": rows}, indent=1)
+    known = frame.astype(object).where(frame.notna() & (frame != math.inf), None)
+    document = {"columns": DICTIONARY, "runs": known.to_dict("records")}
+    text = json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item())
     (folder / "results.json").write_text(text + "\n")

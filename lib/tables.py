@@ -75,8 +75,6 @@ def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
     if not row["seeds"]:
         return bounds
     slack = min(row["ours"] - row["required_low"], row["required_high"] - row["ours"])
-    if math.isfinite(row["required_low"]):
-        slack = row["ours"] - row["required_low"]
     return f"{'+' if slack >= 0 else '-'}{form(abs(slack))} <small>{bounds}</small>"
 
 
@@ -253,8 +251,7 @@ def seed_columns(
     if study.recorded is study:
         studies.popitem()
     tables = {name: seed_table(frame(each), by, titles, **how) for name, each in studies.items()}
-    keys = list(frame(study).groupby(by, sort=False, dropna=False).groups)
-    keys = [key if isinstance(key, tuple) else (key,) for key in keys]
+    keys = list(frame(study)[by].drop_duplicates().itertuples(index=False, name=None))
     names = list(tables[next(iter(tables))].columns[: len(by)])
     result = seed_table(frame(study), by, titles, **how)[names]
     for column, text in titles.items():

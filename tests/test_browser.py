@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 
 from lib.report import PAGES
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(filter(None, map(shutil.which, ("google-chrome", "chromium", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
 PHONE, DESK = (390, 844), (1200, 900)
 
@@ -123,5 +123,6 @@ def test_the_cover_answers_on_the_first_screen(built, browser):
     title = browser.find_element(By.TAG_NAME, "h1")
     assert "Does it replicate?" in title.text
     assert "inconclusive" in title.text
-    last = browser.find_elements(By.CSS_SELECTOR, "table.report")[0].find_elements(By.TAG_NAME, "tr")[-1]
-    assert browser.execute_script("return arguments[0].getBoundingClientRect().bottom", last) < DESK[1]
+    for first in ("table.report", "figure img"):
+        bottom = "return document.querySelector(arguments[0]).getBoundingClientRect().bottom"
+        assert browser.execute_script(bottom, first) <= DESK[1]
