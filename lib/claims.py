@@ -56,7 +56,7 @@ def _margins() -> dict[str, Margin]:
         ),
         "steady": Margin(0.9, "one swap of neighbours among five corruption rates"),
         "constant factor": Margin(10.0, "an order of magnitude is the loosest reading of 'a small constant factor'"),
-        "fit": Margin(0.01, "the same as for fitting"),
+        "fit": Margin(0.01, "what the least accuracy that counts as fitting leaves open"),
         "accuracy": Margin(
             spread.median(), "the paper disagrees with itself by as much in the median of the networks given twice"
         ),

@@ -16,6 +16,7 @@ import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
+from lib import plots
 from lib.claims import CRITERIA_VERSION, MODEL_NAMES
 from lib.criteria import VERDICTS, overall
 from lib.data import IMAGES
@@ -33,7 +34,9 @@ def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs
     runs: where the link leads; '' for none.
     """
     data = io.BytesIO()
-    figure.savefig(data, format="png" if raster else "svg", dpi=110, metadata=None if raster else {"Date": None})
+    plots.settle(figure).savefig(
+        data, format="png" if raster else "svg", dpi=110, metadata=None if raster else {"Date": None}
+    )
     kind = "png" if raster else "svg+xml"
     source = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
     text = html.escape(caption) + (f' <a href="{runs}">The runs behind it</a>' if runs else "")
@@ -221,7 +224,7 @@ def _run_row(study: Study, row: tuple) -> dict[str, object]:
         "training accuracy": percent(row.train_accuracy),
         "test accuracy": percent(row.test_accuracy),
         "test accuracy, changed images": "—" if pd.isna(changed) else percent(changed),
-        "record": MISSING if pd.isna(row.key) else f'<a href="{record_link(study, row.key)}">{row.key}</a>',
+        "record": MISSING if pd.isna(row.key) else f'<a href="{record_link(study, row.key)}">{row.key[:8]}</a>',
     }
 
 

@@ -130,6 +130,15 @@ def forest(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def settle(figure: Figure) -> Figure:
+    """The figure with its layout worked out and rounded: the solver's last digits vary, and a file's ids with them."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        axes.set_position(np.round(axes.get_position().bounds, 6))
+    figure.set_layout_engine("none")
+    return figure
+
+
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     """Axis limits around all but the intervals, which may be as wide as a seed or two leave them."""
     columns = ["ours", "recorded", "paper", "required_low", "required_high"]

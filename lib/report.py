@@ -218,7 +218,7 @@ def _shown(studies: dict[str, list[Study]]) -> list[Study]:
 def readme_figure() -> str:
     """The README's figure as SVG."""
     file = io.StringIO()
-    overview_figure(_shown(readme_studies())).savefig(file, format="svg", metadata={"Date": None})
+    plots.settle(overview_figure(_shown(readme_studies()))).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 

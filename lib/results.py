@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from lib.runs import OVERFIT_LOSS, Record, Run, runs_frame
 DICTIONARY = {  # column -> what it is; one row is one run
     "key": "identifier: hash of the settings, the data set's fingerprint and the recipe's version",
     "record": "path of the run's own record, with its history over the epochs, beside this file",
-    "roles": "where the run is used: 'profile: claim / group / arm', joined by '; '",
+    "roles": "where the run is used: 'profile: claim / group / arm', joined by '; '; empty: by hand only",
     "dataset": "cifar10 or digits",
     "model": "network",
     "seed": "of the initial weights, the order of the data, augmentation, corruption and the subset of images",
@@ -68,13 +69,15 @@ PROVENANCE = ("train_images", "parameters", "hardware", "seconds", "started", "c
 
 
 def roles() -> dict[Run, str]:
-    """Where a run of any profile is used, for every data set the profiles know."""
+    """Where a run of any profile is used, for every data set the profiles know; its seed is left out, as 0."""
     found: dict[Run, dict[str, None]] = {}
     for profile in PROFILES.values():
         for dataset in profile.sizes:
             for claim in CLAIM_ARMS:
                 for arm in claim_arms(claim, profile, dataset):
-                    found.setdefault(arm.run, {})[f"{profile.name}: {claim} / {arm.group} / {arm.name}"] = None
+                    found.setdefault(replace(arm.run, seed=0), {})[
+                        f"{profile.name}: {claim} / {arm.group} / {arm.name}"
+                    ] = None
     return {run: "; ".join(names) for run, names in found.items()}
 
 
@@ -83,7 +86,7 @@ def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
     records, used = sorted(records, key=lambda pair: pair[0]), roles()
     frame = runs_frame(record for _, record in records)
     extra = [
-        {"record": path, "roles": used.get(record.run, ""), "fingerprint": record.fingerprint}
+        {"record": path, "roles": used.get(replace(record.run, seed=0), ""), "fingerprint": record.fingerprint}
         | {"data_source": record.provenance["data"]["source"], "arithmetic": record.provenance["precision"]}
         | {name: record.provenance[name] for name in PROVENANCE}
         for path, record in records

@@ -42,7 +42,7 @@ def cover_table(*studies: Study) -> HTML:
 
 def _cover_row(study: Study) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
-    statement = f'<span class="wide"><strong>{study.claim.title}.</strong> {study.claim.statement}</span>'
+    statement = _wide(f"<strong>{study.claim.title}.</strong> {study.claim.statement}")
     row = {
         "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
@@ -59,6 +59,11 @@ def _cover_row(study: Study) -> dict[str, str]:
         "verdict": word(study.verdict, f"<br><small>{held} of {asked} criteria hold</small>"),
         "page": f'<a href="{study.claim.name}.html">{study.claim.title}</a>',
     }
+
+
+def _wide(text: str) -> str:
+    """A text that stays legible in a column of its own on a phone, where a table scrolls in its box."""
+    return f'<span class="wide">{text}</span>'
 
 
 def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
@@ -111,7 +116,7 @@ def criteria_table(study: Study) -> HTML:
         form = form_of(row.quantity)
         why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
         values = {
-            "criterion": f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}",
+            "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
             "must be": _range(row.required_low, row.required_high, form) + why,
             "paper": "—" if pd.isna(row.paper) else form(row.paper),
         }
@@ -145,7 +150,7 @@ def _comparison_row(row) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
-        "with and without": row.comparison,
+        "with and without": _wide(row.comparison),
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
         "p, Holm (test)": f"{_p(row.p)}, {_p(row.p_holm)} ({test})",
@@ -170,11 +175,11 @@ def agreement_table(study: Study) -> HTML:
         one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
         values = {
             "paper's": row.source,
-            "number": row.row,
+            "number": _wide(row.row),
             "paper": form(row.paper),
             heading(study.recorded): estimate(row.ours, row.low, row.high, row.seeds, form),
             "95 % for one run": run + one if row.scale != "distance" else "—",
-            "off by": _offset(row, form),
+            "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{html.escape(row.why)}</small>",
             "direction": row.direction or "—",
             "verdict": word(row.verdict),
@@ -202,7 +207,7 @@ def contradictions_table(study: Study) -> HTML:
     rows = []
     for place, row in enumerate(study.recorded.contradictions.itertuples()):
         run = interval(row.run_low, row.run_high, percent)
-        agrees = ", ".join(row.inside) or "none"
+        agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
         values = {
             "quantity": f"{MODEL_NAMES.get(row.model, 'Inception V3')}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),

@@ -27,6 +27,14 @@ def test_the_same_figure_is_the_same_file(records):
     assert svg(plots.loss_curves(history)) == svg(plots.loss_curves(history))
 
 
+def test_a_settled_figure_is_rounded_and_moves_no_more(records):
+    figure = plots.settle(plots.loss_curves(history_frame(records)))
+    bounds = figure.axes[0].get_position().bounds
+    assert bounds == tuple(np.round(bounds, 6))
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().bounds == bounds
+
+
 def test_loss_curves_show_every_seed_and_the_paper_behind(records):
     axes = plots.loss_curves(history_frame(records), paper.fig1a()).axes[0]
     assert len(axes.lines) == 4 + 5
