@@ -33,6 +33,7 @@ from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
 
 BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
+SAME = ["criterion", "quantity"]  # name a criterion, whatever the profile
 
 
 def cover_table(*studies: Study) -> HTML:
@@ -88,41 +89,40 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
     What is asked of each seed is shown by its seeds, without an interval of their mean.
     """
-    frames = []
+    frames, named = [], dict(zip(("ours", *BOUNDS[:2]), ("recorded", *BOUNDS[2:]), strict=True))
     for study in studies:
-        both = study.criteria, study.recorded.criteria[["ours", "interval_low", "interval_high"]]
-        named = ["recorded", "recorded_low", "recorded_high"]
-        frame = both[0].assign(**dict(zip(named, (both[1][name] for name in both[1]), strict=True)))
+        recorded = study.recorded.criteria[[*SAME, *named]].rename(columns=named)
         if study.recorded is study:
-            frame[named] = math.nan
+            recorded = recorded.assign(**dict.fromkeys(named.values(), math.nan))
+        frame = study.criteria.merge(recorded, on=SAME, how="left")
         frame.loc[frame["asked_of"] == "each seed", BOUNDS] = math.nan
         frames.append(frame[frame["headline"]] if headlines else frame)
     rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
     which = "the headline of each claim" if headlines else "every criterion"
     text = "Black: mean of these runs with its 95 % interval; an arrowhead where it goes on beyond the axis. "
-    text += (
-        "Small dots: seeds; what is asked of each of them has no interval. Hollow: the paper. Shaded: where it holds."
-    )
-    alt = f"Forest plot of {which}: " + "; ".join(
-        f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples()
-    )
+    text += "Small dots: seeds; what is asked of each of them has no interval. Hollow: the paper. Shaded: the margin."
+    found = (f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples())
+    alt = f"Forest plot of {which}: {'; '.join(found)}"
     return show(plots.forest(rows), alt, text, runs="" if headlines else "#runs")
 
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
+    answers = {name: each.criteria.set_index(SAME) for name, each in columns(study).items()}
+    every = pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME)
     rows = []
-    for place, row in enumerate(study.criteria.itertuples()):
-        form = form_of(row.quantity)
+    for row in every.itertuples():
+        form, key = form_of(row.quantity), (row.criterion, row.quantity)
         why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
         values = {
             "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
             "must be": _range(row.required_low, row.required_high, form) + why,
             "paper": "—" if pd.isna(row.paper) else form(row.paper),
         }
-        for name, each in columns(study).items():
-            values[name] = _criterion_cell(each.criteria.iloc[place], form)
-        rows.append(values | {"runs": link(row.group, row.model)})
+        for name, criteria in answers.items():  # a profile may ask more: of two coefficients in place of one
+            values[name] = _criterion_cell(criteria.loc[key], form) if key in criteria.index else "not asked"
+        here = key in answers[heading(study)].index
+        rows.append(values | {"runs": link(row.group, row.model) if here else "—"})
     return table(pd.DataFrame(rows))
 
 

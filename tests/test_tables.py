@@ -1,4 +1,5 @@
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -58,6 +59,25 @@ def test_every_criterion_and_number_has_its_row(quick):
     assert tables.criteria_table(study).data.count("<tr") == 1 + len(study.criteria)
     assert tables.agreement_table(study).data.count("<tr") == 1 + len(study.agreement)
     assert tables.criteria_table(study).data.count("(headline)") == 1
+
+
+def test_profiles_that_ask_different_things_are_matched_by_what_they_ask(quick):
+    """The paper's profile has a second weight decay: its rows must not slip beside others."""
+    study = quick["explicit_regularization"]
+    more = study.recorded.criteria.merge(study.criteria[tables.SAME], how="left", indicator=True)
+    only = more.loc[more["_merge"] == "left_only", "criterion"]
+    text = tables.criteria_table(study).data
+    assert len(only) >= 1
+    assert text.count("not asked") == len(only)
+    assert text.count("<tr") == 1 + len(study.criteria) + len(only)
+    assert all(each in text for each in only)
+    shuffled = study.recorded.criteria.sample(frac=1, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(study.recorded.__dict__, "criteria", shuffled)
+        again = tables.criteria_table(study).data
+    one, other = (re.findall(r"<tr>.*?</tr>", each, re.DOTALL) for each in (text, again))
+    assert len(one) > len(only)
+    assert sorted(one) == sorted(other)
 
 
 def test_the_papers_column_is_left_out_where_it_has_no_number(quick):
