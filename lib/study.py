@@ -47,7 +47,7 @@ class Study:
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row per arm and epoch: the record's history with the arm's group and name."""
-        parts = self.frame[["group", "arm", "key"]].dropna()
+        parts = self.frame[["group", "arm", "key"]].dropna().astype(object)  # without a record, too
         return parts.merge(history_frame(self.records), on="key")
 
     @functools.cached_property
