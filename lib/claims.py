@@ -1,4 +1,4 @@
-"""The paper's claims, each with criteria and margins fixed before the runs, and what the records say to them.
+"""The paper's claims, each with criteria and margins fixed before the runs at its size, and what records say to them.
 
 How a criterion is decided stands in lib/criteria.py, how our numbers are held against the paper's in
 lib/agreement.py. To change a criterion or a margin is to bump CRITERIA_VERSION, which the pages show.
