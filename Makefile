@@ -48,8 +48,8 @@ test: $(READY)  ## check style, run the unit tests, run every notebook at PROFIL
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md
 	@$(BIN)/python -m lib.bench
 
-readme: $(READY)  ## refresh the README's verdict table and figure from the records
-	@$(BIN)/python -m lib.report --readme $(PARAMETERS)
+readme: $(READY)  ## refresh the README's verdict table and figure from report/runs
+	@$(BIN)/python -m lib.report --readme
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.txt
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml \

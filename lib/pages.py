@@ -1,4 +1,4 @@
-"""What a page shows around its figures: banner, tables, verdict, deviations, provenance. Study -> HTML.
+"""What a page shows around its figures: title, banner, verdict, runs, deviations, provenance. Study -> HTML.
 
 Nothing here computes a result, and no number is typed: each comes from the study.
 """
@@ -6,29 +6,42 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 import base64
 import html
 import io
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
 
-from lib.claims import CRITERIA_VERSION, MODEL_NAMES, VERDICTS
+from lib import plots
+from lib.claims import CRITERIA_VERSION, MODEL_NAMES
+from lib.criteria import VERDICTS, overall
+from lib.data import IMAGES
 from lib.deviations import deviations
+from lib.experiments import PROFILES
 from lib.runs import RECIPE, Record
 from lib.study import Study
 
 MISSING = "not run"
 
 
-def show(figure: Figure, alt: str, caption: str = "", raster: bool = False) -> HTML:
-    """A figure with its alternative text and a caption; SVG, or PNG for pictures and dense points."""
+def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs: str = "#runs") -> HTML:
+    """A figure with its alternative text, a caption and a link to its runs; SVG, or PNG for pictures.
+
+    runs: where the link leads; '' for none.
+    """
     data = io.BytesIO()
-    figure.savefig(data, format="png" if raster else "svg", dpi=110, metadata=None if raster else {"Date": None})
+    plots.settle(figure).savefig(
+        data, format="png" if raster else "svg", dpi=110, metadata=None if raster else {"Date": None}
+    )
     kind = "png" if raster else "svg+xml"
     source = f"data:image/{kind};base64,{base64.b64encode(data.getvalue()).decode()}"
-    text = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
-    return HTML(f'<figure><img src="{source}" alt="{html.escape(alt)}" style="max-width:100%">{text}</figure>')
+    text = html.escape(caption) + (f' <a href="{runs}">The runs behind it</a>' if runs else "")
+    image = f'<div class="scroll"><img src="{source}" alt="{html.escape(alt)}"></div>'
+    return HTML(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
 
 
 def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
@@ -43,7 +56,7 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
 
 def percent(value: float) -> str:
     """A fraction as per cent with two decimals; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:.2f} %"
+    return MISSING if pd.isna(value) else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -51,84 +64,88 @@ def number(value: float, digits: int = 3) -> str:
     return MISSING if pd.isna(value) else "never" if math.isinf(value) else f"{value:.{digits}g}"
 
 
-def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, missing: str = MISSING) -> str:
-    """Mean of the seeds, their least and greatest, and their number; `missing` where no seed has a value."""
-    values = pd.Series(list(values), dtype=float).dropna()
-    if values.empty:
-        return missing
-    if len(values) == 1:
-        return f"{form(values.iloc[0])} (1 seed)"
-    if values.min() == values.max():
-        return f"{form(values.iloc[0])} (all {len(values)} seeds)"
-    return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"
+def points(value: float) -> str:
+    """A difference of accuracies in points; 'not run' where missing."""
+    return MISSING if pd.isna(value) else f"{100 * value:.2f}"
 
 
-def seed_table(
-    frame: pd.DataFrame,
-    by: list[str],
-    columns: Mapping[str, str],
-    forms: Mapping[str, Callable[[float], str]] | None = None,
-    missing: Mapping[str, str] | None = None,
-) -> pd.DataFrame:
-    """One row per value of `by`, in order of appearance, each column summed up over the seeds.
-
-    Args:
-        frame: tidy, one row per run.
-        by: columns that name a row; networks get their full names.
-        columns: column of the frame -> its heading.
-        forms: column -> how one number is written; per cent where not given.
-        missing: column -> what stands where runs have no such value; runs without a record read 'not run'.
-    """
-    forms, missing, rows = forms or {}, missing or {}, []
-    for key, part in frame.groupby(by, sort=False, dropna=False):
-        absent = missing if part["key"].notna().any() else {}
-        values = {
-            title: over_seeds(part[name], forms.get(name, percent), absent.get(name, MISSING))
-            for name, title in columns.items()
-        }
-        rows.append(dict(zip(by, key, strict=True)) | values)
-    result = pd.DataFrame(rows, columns=[*by, *columns.values()])
-    if "model" in by:
-        result["model"] = result["model"].map(MODEL_NAMES)
-    return result.rename(columns={"model": "network", "arm": "variant"})
+def form_of(quantity: str) -> Callable[[float], str]:
+    """How a number of this quantity is written: shares in per cent, correlations with two decimals, all else short."""
+    if "correlation" in quantity:
+        return "{:.2f}".format
+    return percent if re.search("accuracy|error|share", quantity) else number
 
 
-def beside_paper(frame: pd.DataFrame, reference: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """One row per group, network and arm: the paper's value and ours for each column, accuracies in per cent.
-
-    Args:
-        frame: rows of experiments.arms_frame.
-        reference: the paper's rows, with columns group, model, arm and those of `columns` that it has.
-        columns: column -> its heading.
-    """
-    known = reference.set_index(["group", "model", "arm"])
-    rows = []
-    for key, part in frame.groupby(["group", "model", "arm"], sort=False):
-        row = dict(zip(("group", "network", "variant"), (key[0], MODEL_NAMES[key[1]], key[2]), strict=True))
-        for name, title in columns.items():
-            listed = key in known.index and name in known
-            row[f"{title}, paper"] = "no row" if not listed else _paper_value(known.loc[key, name])
-            row[f"{title}, ours"] = over_seeds(part[name])
-        rows.append(row)
-    return pd.DataFrame(rows)
+def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[float], str] = percent) -> str:
+    """A mean, its 95 % interval and the number of seeds; 'not run' without a seed, no interval below two."""
+    if not seeds:
+        return MISSING
+    count = f"{seeds} seed{'' if seeds == 1 else 's'}"
+    interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
+    return f"{form(mean)} <small>{interval}{count}</small>"
 
 
-def _paper_value(value: float) -> str:
-    return "failed" if pd.isna(value) else percent(value)
+def interval(low: float, high: float, form: Callable[[float], str]) -> str:
+    """Two bounds as text; a dash where they are not known."""
+    return f"{form(low)} to {form(high)}" if np.isfinite([low, high]).all() else "—"
+
+
+def heading(study: Study) -> str:
+    """What a column of this study's numbers is called: profile and hardware."""
+    hardware = _joined(record.provenance["hardware"] for record in study.records)
+    where = f"profile {study.profile.name}" + (f", {hardware}" if study.records else "")
+    data = "" if study.data == "cifar10" else f", {study.data}"
+    return f"recorded runs ({where})" if study is study.recorded else f"these runs ({where}{data})"
+
+
+def columns(study: Study) -> dict[str, Study]:
+    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others."""
+    return {heading(each): each for each in (study.recorded, study)}
+
+
+def word(verdict: str, detail: str = "") -> str:
+    """A verdict as symbol and word."""
+    return f'<span class="word">{VERDICTS[verdict]} {verdict}</span>{detail}'
+
+
+def title(*studies: Study) -> HTML:
+    """The cover's title: the overall verdict at the paper's size, and where these runs are others, theirs."""
+    parts = {
+        "at the paper's size": [study.recorded.verdict for study in studies],
+        f"profile {studies[0].profile.name}, reduced": [study.verdict for study in studies],
+    }
+    if studies[0].recorded is studies[0]:
+        parts.popitem()
+    verdicts = "; ".join(f"{what}: {word(overall(verdicts))}" for what, verdicts in parts.items())
+    counts = "; ".join(f"{what}: {_counts(verdicts)}" for what, verdicts in parts.items())
+    return HTML(f"<h1>Does it replicate? <small>{verdicts}</small></h1><p>Claims {counts}.</p>")
+
+
+def _counts(verdicts: list[str]) -> str:
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
 
 
 def data_text(*studies: Study) -> str:
     """The data set of some studies of one profile: name, how many images trained on, how many there are, its note."""
-    data = studies[0].dataset
-    records = [record for study in studies for record in study.records]
+    name, records = studies[0].data, [record for study in studies for record in study.records]
     sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in records})
-    size = " or ".join(f"{size:,}" for size in sizes if size < len(data.train)) or "all"
-    return f"{data.name}: {size} of {len(data.train):,} training images, {len(data.test):,} test images. {data.note}"
+    size = " or ".join(f"{size:,}" for size in sizes if size < IMAGES[name]["train"]) or "all"
+    counts = f"{size} of {IMAGES[name]['train']:,} training images, {IMAGES[name]['test']:,} test images"
+    return f"{name}: {counts}. {_joined(record.provenance['data']['note'] for record in records)}"
+
+
+def ribbon(profile: str, data: str) -> str:
+    """What stands on top of every screen of a page that is not the full result; '' for one that is."""
+    if profile == "smoke":
+        return "Smoke profile: a test of the machinery. Nothing on this page is a result."
+    if (profile, data) == ("paper", "cifar10"):
+        return ""
+    return f"Profile {profile} on {data}: reduced. Not the full result."
 
 
 def banner(*studies: Study) -> HTML:
     """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
-    profile, data = studies[0].profile, studies[0].dataset
+    profile, data = studies[0].profile, studies[0].data
     missing = sum(study.missing for study in studies)
     facts = {
         "Profile": f"{profile.name}: {profile.about}",
@@ -141,9 +158,10 @@ def banner(*studies: Study) -> HTML:
         warnings.append("Smoke profile: this page tests the machinery. Nothing on it is a result.")
     elif profile.name != "paper":
         warnings.append(
-            f"Profile {profile.name}: smaller than the paper's setting; each claim's page lists its deviations."
+            f"Profile {profile.name}: smaller than the paper's setting, so this is not the full result; each claim's "
+            "page lists its deviations."
         )
-    if data.name == "digits":
+    if data == "digits":
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
     if missing:
         warnings.append(f"{missing} of the runs this page needs have no record: they read '{MISSING}'.")
@@ -153,56 +171,60 @@ def banner(*studies: Study) -> HTML:
 
 
 def verdict_box(study: Study) -> HTML:
-    """The claim in a sentence and its verdict."""
-    held = (study.criteria["holds"] == "yes").sum()
-    return HTML(
-        f'<div class="verdict"><p>{html.escape(study.claim.statement)}</p>'
-        f"<p><strong>{VERDICTS[study.verdict]} {study.verdict}</strong>: {held} of {len(study.criteria)} criteria "
-        f"hold in every seed ({study.profile.name} profile, {study.dataset.name}).</p></div>"
-    )
+    """The claim in a sentence and its verdict, at the paper's size and in these runs."""
+    lines = []
+    for name, each in columns(study).items():
+        held = (each.criteria["holds"] == "yes").sum()
+        text = f"<strong>{word(each.verdict)}</strong> in {name}: {held} of {len(each.criteria)} criteria hold."
+        lines.append(f"<p>{text}</p>")
+    return HTML(f'<div class="verdict"><p>{html.escape(study.claim.statement)}</p>{"".join(lines)}</div>')
 
 
-def criteria_table(study: Study) -> HTML:
-    """Every criterion: required range, the paper's value, ours with its 95 % interval, and whether it holds."""
-    words = {"yes": "✔ holds", "no": "✘ fails", "mixed": "◐ in some seeds", "not run": f"{VERDICTS['not run']} not run"}
-    words = {holds: f'<span class="word">{text}</span>' for holds, text in words.items()}
-    rows = [
-        {
-            "criterion": row.criterion,
-            "required": _range(row.required_low, row.required_high),
-            "paper": "—" if pd.isna(row.paper) else number(row.paper, 4),
-            "ours, mean": number(row.ours, 4),
-            "95 % interval": f"{number(row.interval_low)} to {number(row.interval_high)}" if row.seeds > 1 else "—",
-            "seeds": row.seeds,
-            "": words[row.holds],
-        }
-        for row in study.criteria.itertuples()
-    ]
-    return table(pd.DataFrame(rows))
+def anchor(group: str, model: str) -> str:
+    """Where a page's list of runs has those of a group and network."""
+    return "runs-" + re.sub(r"[^a-z0-9]+", "-", f"{group} {model}".lower())
+
+
+def link(group: str, model: str) -> str:
+    """A link to the runs of a group and network."""
+    return f'<a href="#{anchor(group, model)}">runs</a>'
 
 
 def runs_table(study: Study) -> HTML:
-    """Every run of the page with its outcome and a link to its record."""
-    rows = [_run_row(study, row) for row in study.frame.dropna(subset="key").drop_duplicates("key").itertuples()]
-    return table(pd.DataFrame(rows), f"{len(rows)} runs", long=True)
+    """Every run that the page needs, by group and network, with its outcome and a link to its record."""
+    parts = ['<span id="runs"></span>']
+    for name, each in columns(study).items():
+        frame = each.frame if each is study else each.frame.dropna(subset="key")
+        rows, seen = [], set()
+        for row in frame.sort_values(["group", "model"], kind="stable").itertuples():
+            first = each is study and (row.group, row.model) not in seen
+            seen.add((row.group, row.model))
+            mark = f'<span id="{anchor(row.group, row.model)}"></span>' if first else ""
+            rows.append({"group": mark + row.group} | _run_row(each, row))
+        if rows:
+            parts.append(table(pd.DataFrame(rows), capital(name), long=True).data)
+        else:
+            parts.append(f"<p><strong>{capital(name)}</strong>: {MISSING}.</p>")
+    return HTML("".join(parts))
 
 
 def _run_row(study: Study, row: tuple) -> dict[str, object]:
     changed = row.changed_test_accuracy
     corrupted = row.label_corruption not in (0, 1)
     return {
+        "variant": row.arm,
         "network": MODEL_NAMES[row.model],
         "trained on": f"labels corrupted at {row.label_corruption:g}" if corrupted else row.randomization,
         "regularizers": row.regularizers,
         "optimizer": row.optimizer.upper(),
         "batch": "all" if pd.isna(row.batch_size) else f"{row.batch_size:.0f}",
         "seed": row.seed,
-        "epochs": row.epochs_run,
+        "epochs": "—" if pd.isna(row.epochs_run) else f"{row.epochs_run:.0f}",
         "outcome": row.outcome,
         "training accuracy": percent(row.train_accuracy),
         "test accuracy": percent(row.test_accuracy),
         "test accuracy, changed images": "—" if pd.isna(changed) else percent(changed),
-        "record": f'<a href="{record_link(study, row.key)}">{row.key}</a>',
+        "record": MISSING if pd.isna(row.key) else f'<a href="{record_link(study, row.key)}">{row.key[:8]}</a>',
     }
 
 
@@ -214,7 +236,7 @@ def record_link(study: Study, key: str) -> str:
 
 def deviations_table(study: Study) -> HTML:
     """The numbered deviations from the paper."""
-    rows = deviations(study.claim.name, study.profile, study.dataset.name).astype(str).map(html.escape)
+    rows = deviations(study.claim.name, study.profile, study.data).astype(str).map(html.escape)
     return table(rows, "Deviations from the paper")
 
 
@@ -223,7 +245,7 @@ def provenance(*studies: Study) -> HTML:
     study = studies[0]
     records = list({record.key: record for each in studies for record in each.records}.values())
     facts = {
-        "Command": f"make report PROFILE={study.profile.name} DATASET={study.dataset.name}",
+        "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_parameters(study)}",
         "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
         "Training time": f"{_total_seconds(records) / 60:.1f} minutes in all",
         "Trained": _span(record.provenance["started"][:10] for record in records),
@@ -231,11 +253,30 @@ def provenance(*studies: Study) -> HTML:
         "Hardware": _joined(_machine(record) for record in records),
         "Arithmetic": _joined(record.provenance["precision"] for record in records),
         "Versions": _joined(_versions(record) for record in records),
-        "Data": f"{study.dataset.name} from {study.dataset.source}; {study.dataset.note} SHA-256 of all arrays "
-        f"{study.dataset.fingerprint}",
+        "Data": _joined(_data(record) for record in records),
     }
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
-    return HTML(f'<p><strong>Provenance</strong></p><dl class="provenance">{rows}</dl>')
+    return HTML(f'<dl class="provenance">{rows}</dl>')
+
+
+def _parameters(study: Study) -> str:
+    """What to add to the command where the seeds or rates are not the profile's own."""
+    own, given = PROFILES[study.profile.name], []
+    if study.profile.seeds != own.seeds:
+        given.append(f"seeds={len(study.profile.seeds)}")
+    if study.profile.rates != own.rates:
+        given.append(f"rates={json.dumps(study.profile.rates).replace(' ', '')}")
+    return f" PARAMETERS='{' '.join(given)}'" if given else ""
+
+
+def _data(record: Record) -> str:
+    data = record.provenance["data"]
+    return f"{record.run.dataset} from {data['source']}; {data['note']} SHA-256 of all arrays {record.fingerprint}"
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[0].upper() + text[1:]
 
 
 def _commit(record: Record) -> str:
@@ -265,9 +306,3 @@ def _joined(values: Iterable[str]) -> str:
 def _span(days: Iterable[str]) -> str:
     days = sorted(days)
     return "never" if not days else days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-
-
-def _range(low: float, high: float) -> str:
-    if high == float("inf"):
-        return f"at least {low:.4g}"
-    return f"at most {high:.4g}" if low == -float("inf") else f"{low:.4g} to {high:.4g}"

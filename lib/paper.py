@@ -43,12 +43,25 @@ def table1() -> pd.DataFrame:
     return frame
 
 
+def table2() -> pd.DataFrame:
+    """Table 2, Inception V3 on ImageNet: labels, regularizers, accuracies; best_*: the best during training."""
+    frame = _read("table2_imagenet").copy()
+    accuracies = [column for column in frame if "top" in column]
+    frame[accuracies] /= 100
+    return frame
+
+
 def table4() -> pd.DataFrame:
     """Table 4, random labels with a regularizer left on: model, regularizer, train_accuracy (NaN: failed), note;
     group and arm as in experiments.explicit_regularization."""
     frame = _read("table4_random_labels_with_regularizers").copy()
     frame["train_accuracy"] /= 100
     return frame.assign(group="Table 4", arm=frame["regularizer"].str.replace("_", " "))
+
+
+def table4_column(arm: str) -> str:
+    """Which of our accuracies an arm of Table 4 is for: its augmented rows give the running one of the mini-batches."""
+    return "train_accuracy" if arm == "weight decay" else "running_train_accuracy"
 
 
 def fig1a() -> pd.DataFrame:
@@ -77,3 +90,29 @@ def steps_to_loss(levels: tuple[float, ...]) -> pd.DataFrame:
     """Steps until Fig. 1a's curves fall below each level, interpolated linearly; indexed by randomization."""
     curves = {name: curve.set_index("step")["average_loss"] for name, curve in fig1a().groupby("randomization")}
     return pd.DataFrame({level: {name: crossing(curve, level) for name, curve in curves.items()} for level in levels})
+
+
+def last_reading(curve: pd.DataFrame) -> float:
+    """Accuracy at the end of one curve of Fig. 2: columns step, accuracy."""
+    return float(curve.sort_values("step")["accuracy"].iloc[-1])
+
+
+def contradictions() -> pd.DataFrame:
+    """What the paper gives in more than one place: model, quantity, source, value; one row a place.
+
+    Test accuracy of networks trained on true labels without regularizers, and Table 2's row that Fig. 2a corrects.
+    """
+    what = "test accuracy on true labels, no regularizer"
+    plain = table1().query("labels == 'true' and arm == 'none'")
+    rows = [(row.model, what, "Table 1", row.test_accuracy) for row in plain.itertuples()]
+    clean = fig1c().query("corruption == 0")
+    rows += [(row.model, what, "Fig. 1c", 1 - row.test_error) for row in clean.itertuples()]
+    curves = fig2b().query("split == 'test'").groupby("model")
+    rows += [(model, what, "Fig. 2b", last_reading(curve)) for model, curve in curves]
+    imagenet = "training top-1 accuracy on ImageNet, weight decay only"
+    table = table2().query("labels == 'true' and augmentation == 'no' and weight_decay == 'yes'")
+    curve = _read("fig2a_imagenet").query("condition == 'wd' and split == 'train'")
+    rows += [("inception_v3", imagenet, "Table 2", float(table["train_top1"].iloc[0]))]
+    rows += [("inception_v3", imagenet, "Fig. 2a", last_reading(curve))]
+    frame = pd.DataFrame(rows, columns=["model", "quantity", "source", "value"])
+    return frame[frame.groupby("model")["value"].transform("count") > 1].reset_index(drop=True)

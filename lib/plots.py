@@ -12,6 +12,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from torch import Tensor
 
 from lib import paper
@@ -31,6 +32,10 @@ STYLE = {
     "legend.frameon": False,
     "figure.constrained_layout.use": True,
 }
+HOLLOW = {"color": "0.25", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 8}
+OURS = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 7}
+FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
+SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
 
 
@@ -79,22 +84,89 @@ def strip(
     names = list(dict.fromkeys(frame[rows]))
     figure = Figure(figsize=(7.5, 1.1 + 0.32 * len(names)))
     axes = figure.subplots()
-    handles = {"one seed": Line2D([], [], color=COLORS[0], marker="o", linestyle="none")}
+    handles = {"one seed": SEED}
     for place, name in enumerate(names):
-        values = frame.loc[frame[rows] == name, value].astype(float).dropna()
-        offsets = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else [0.0] * len(values)
-        axes.plot(values, place + np.asarray(offsets), "o", color=COLORS[0], alpha=0.85)
+        _dots(axes, frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy(), place)
         if reference and pd.notna(reference.get(name, np.nan)):
-            axes.plot(reference[name], place, "D", markerfacecolor="none", color="0.25", markersize=8)
-            handles["paper"] = Line2D([], [], color="0.25", marker="D", markerfacecolor="none", linestyle="none")
+            axes.plot(reference[name], place, **HOLLOW)
+            handles["paper"] = Line2D([], [], **HOLLOW)
     for place, (name, position) in enumerate((lines or {}).items()):
         style = {"color": "0.4", "linestyle": DASHES[place + 1], "linewidth": 1}
         axes.axvline(position, **style)
         handles[name] = Line2D([], [], **style)
-    axes.set(yticks=range(len(names)), xlabel=label, ylim=(len(names) - 0.5, -0.5))
-    axes.set_yticklabels(names)
+    _name_rows(axes, names, label)
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return figure
+
+
+def forest(rows: pd.DataFrame) -> Figure:
+    """Ours with its 95 % interval, every seed a dot, the paper hollow, the margin shaded; a panel for each quantity.
+
+    Args:
+        rows: name, quantity, values (of the seeds), ours, interval_low, interval_high, paper, required_low,
+            required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
+    """
+    panels = list(rows.groupby("quantity", sort=False))
+    heights = [0.55 + 0.27 * len(part) for _, part in panels]
+    figure = Figure(figsize=(10, 0.5 + sum(heights)))
+    grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for axes, (quantity, part) in zip(grid, panels, strict=True):
+        low, high = _limits(part)
+        for place, row in enumerate(part.itertuples()):
+            left, right = max(row.required_low, low), min(row.required_high, high)
+            axes.barh(place, right - left, left=left, height=0.8, color="0.88", zorder=0)
+            _dots(axes, np.asarray(row.values, dtype=float), place + 0.16, markersize=3.5)
+            _whiskers(axes, place, row.ours, row.interval_low, row.interval_high, (low, high), OURS)
+            recorded = row.recorded, row.recorded_low, row.recorded_high
+            _whiskers(axes, place - 0.24, *recorded, (low, high), FULL)
+            axes.plot(row.paper, place, **HOLLOW)
+        _name_rows(axes, list(part["name"]), quantity)
+        axes.set_xlim(low, high)
+    handles = {"one seed": SEED, "mean and 95 % interval": Line2D([], [], **OURS), "paper": Line2D([], [], **HOLLOW)}
+    if rows["recorded"].notna().any():
+        handles["recorded runs at the paper's size"] = Line2D([], [], **FULL)
+    handles["margin"] = Patch(color="0.88")
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small")
+    return figure
+
+
+def settle(figure: Figure) -> Figure:
+    """The figure with its layout worked out and rounded: the solver's last digits vary, and a file's ids with them."""
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        axes.set_position(np.round(axes.get_position().bounds, 6))
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Axis limits around all but the intervals, which may be as wide as a seed or two leave them."""
+    columns = ["ours", "recorded", "paper", "required_low", "required_high"]
+    numbers = [*rows[columns].to_numpy(dtype=float).ravel(), *(value for values in rows["values"] for value in values)]
+    finite = np.array([number for number in numbers if np.isfinite(number)])
+    room = max(np.ptp(finite) * 0.25, 0.01)
+    return finite.min() - room, finite.max() + room
+
+
+def _whiskers(axes: Axes, place: float, mean: float, low: float, high: float, limits, style: dict) -> None:
+    """A mean and its interval; an arrowhead where the interval goes on beyond the axis."""
+    axes.plot(mean, place, **style)
+    if np.isfinite([low, high]).all():
+        ends = np.clip([low, high], *limits)
+        axes.plot(ends, [place, place], color=style["color"], linewidth=1.6)
+        for end, bound, mark in zip(ends, (low, high), "<>", strict=True):
+            axes.plot(end, place, mark if end != bound else "|", color=style["color"], clip_on=False)
+
+
+def _dots(axes: Axes, values: np.ndarray, place: float, markersize: float = 6) -> None:
+    """The seeds of a row, spread a little so that equal ones are told apart."""
+    offsets = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(len(values))
+    axes.plot(values, place + offsets, "o", color=COLORS[0], alpha=0.85, markersize=markersize)
+
+
+def _name_rows(axes: Axes, names: Sequence[str], label: str) -> None:
+    axes.set(yticks=range(len(names)), xlabel=label, ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticklabels(names)
 
 
 def corruption_curves(

@@ -5,6 +5,7 @@ python -m lib.report --profile quick --dataset cifar10
 
 import argparse
 import functools
+import io
 import logging
 import os
 import re
@@ -16,13 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
 from traitlets.config import Config
 
 from lib import plots
-from lib.claims import CLAIMS, VERDICTS
+from lib.claims import CLAIMS, CRITERIA_VERSION
 from lib.config import (
     DEVICES,
     ROOT,
@@ -33,11 +33,13 @@ from lib.config import (
     run_command,
     store_root,
 )
+from lib.criteria import VERDICTS
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.experiments import PROFILES, claim_arms, resolve_profile, with_parameters
-from lib.pages import data_text
+from lib.pages import data_text, ribbon
+from lib.results import write_results
 from lib.runs import RunStore
-from lib.study import Study, open_study
+from lib.study import RECORDED, Study, is_current, recorded_study
 from lib.sweep import train_missing
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -100,7 +102,14 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
     return nbformat.read(EXECUTED / f"{page}.ipynb", as_version=4)
 
 
-def export(page: str, notebook: nbformat.NotebookNode, folder: Path) -> Path:
+def contents(notebook: nbformat.NotebookNode) -> list[dict[str, str]]:
+    """A page's headings of the second level, with the links that nbconvert gives them."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    titles = [title for text in texts for title in re.findall(r"^## (.+)$", text, re.MULTILINE)]
+    return [{"title": title, "link": "#" + title.replace(" ", "-")} for title in titles]
+
+
+def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Choice) -> Path:
     """Write an executed notebook as a page that loads nothing from the network."""
     exporter = HTMLExporter(
         template_name=TEMPLATE.name,
@@ -109,21 +118,29 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path) -> Path:
         exclude_output_prompt=True,
     )
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in PAGES}
-    notebook.metadata["title"] = f"{titles[page]}: rethinking generalization, replicated"
+    size = f"profile {choice.profile}, {choice.dataset}"
+    notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, replicated"
+    tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
+    notebook.cells = [cell for cell, own in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in own]
     for place, cell in enumerate(notebook.cells):
         cell.id = str(place)  # papermill gives the cell it adds a random one
     links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in PAGES]
-    text, _ = exporter.from_notebook_node(notebook, {"pages": links})
+    more = {"ribbon": ribbon(choice.profile, choice.dataset), "contents": contents(notebook)}
+    text, _ = exporter.from_notebook_node(notebook, {"pages": links} | more)
     path = folder / f"{page}.html"
     path.write_text(text)
     return path
 
 
 def copy_records(store: RunStore, folder: Path) -> None:
-    """Put the records beside the pages, so that their links hold wherever the report is taken."""
+    """Put the records beside the pages, the repository's own too, so that links hold wherever the report is taken."""
     target = folder / "runs"
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(store.root, target, ignore=shutil.ignore_patterns(".*", "*.partial"))
+    for root in (RECORDED, store.root):
+        shutil.copytree(root, target, ignore=shutil.ignore_patterns(".*", "*.partial"), dirs_exist_ok=True)
+    for path in target.rglob("*.json"):
+        if not is_current(path):
+            path.unlink()  # of another recipe: no page shows it
 
 
 def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
@@ -147,26 +164,13 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     os.environ["STORE"] = str(store.root)
     for page in PAGES:
         print(f"page: {page}", flush=True)
-        export(page, execute(page, choice), folder)
+        export(page, execute(page, choice), folder, choice)
     copy_records(store, folder)
+    write_results(folder)
     return folder / "index.html"
 
 
-# --- the cover and the README -------------------------------------------------------------------------
-
-
-def verdict_rows(studies: Sequence[Study]) -> pd.DataFrame:
-    """One row per claim: its title, the claim, criteria that hold, verdict."""
-    return pd.DataFrame(
-        {
-            "name": study.claim.name,
-            "title": study.claim.title,
-            "claim": study.claim.statement,
-            "criteria": f"{(study.criteria['holds'] == 'yes').sum()} of {len(study.criteria)}",
-            "verdict": f"{VERDICTS[study.verdict]} {study.verdict}",
-        }
-        for study in studies
-    )
+# --- the README ---------------------------------------------------------------------------------------
 
 
 def overview_figure(studies: Sequence[Study]) -> plots.Figure:
@@ -176,25 +180,53 @@ def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     return plots.overview(first.group_history("five randomizations"), second.group("corruption"), first.chance)
 
 
-def update_readme(choice: Choice) -> None:
-    """Refresh the README's verdict table and figure from the records."""
-    studies = [open_study(name, choice.profile, choice.dataset, choice.device) for name in CLAIMS]
-    rows = verdict_rows(studies)
-    first = studies[0]
-    lines = ["| claim | criteria that hold | verdict |", "|---|---|---|"]
-    lines += [f"| **{row.title}**: {row.claim} | {row.criteria} | {row.verdict} |" for row in rows.itertuples()]
-    hardware = "; ".join(sorted({record.provenance["hardware"] for study in studies for record in study.records}))
-    lines += [
-        "",
-        f"Profile `{first.profile.name}`, {len(first.profile.seeds)} seeds, on {hardware}. Data: {data_text(*studies)}",
-        "",
-        "![Training loss of Inception under five randomizations, and test error against the share of corrupted "
-        f"labels for three networks]({README_FIGURE.relative_to(ROOT).as_posix()})",
-    ]
-    text = README.read_text()
-    block = "<!-- verdicts -->\n" + "\n".join(lines) + "\n<!-- /verdicts -->"
-    README.write_text(re.sub(r"<!-- verdicts -->.*<!-- /verdicts -->", lambda _: block, text, flags=re.DOTALL))
-    overview_figure(studies).savefig(README_FIGURE, metadata={"Date": None})
+def readme_studies() -> dict[str, list[Study]]:
+    """What the README shows, by profile: the repository's own records, whatever this machine is."""
+    return {profile: [recorded_study(name, profile) for name in CLAIMS] for profile in ("paper", "quick")}
+
+
+def readme_block() -> str:
+    """The README's verdicts: a table of every claim in both profiles, what they rest on, and the figure."""
+    studies = readme_studies()
+    lines = ["| claim | at the paper's size | profile `quick`, reduced |", "|---|---|---|"]
+    for pair in zip(*studies.values(), strict=True):
+        claim = pair[0].claim
+        lines.append(" | ".join([f"| **{claim.title}**: {claim.statement}", *map(_readme_cell, pair)]) + " |")
+    for name, each in studies.items():
+        hardware = "; ".join(sorted({record.provenance["hardware"] for study in each for record in study.records}))
+        seeds = f"{len(each[0].profile.seeds)} seeds"
+        made = f"{seeds}, on {hardware}. Data: {data_text(*each)}" if hardware else "not run yet."
+        lines += ["", f"Profile `{name}`: {made}"]
+    figure = README_FIGURE.relative_to(ROOT).as_posix()
+    alt = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels"
+    lines += ["", f"Criteria version {CRITERIA_VERSION}. The figure: profile `{_shown(studies)[0].profile.name}`."]
+    lines += ["", f"![{alt} for three networks]({figure})"]
+    return "<!-- verdicts -->\n" + "\n".join(lines) + "\n<!-- /verdicts -->"
+
+
+def _readme_cell(study: Study) -> str:
+    held = (study.criteria["holds"] == "yes").sum()
+    detail = "" if study.verdict == "not run" else f" ({held} of {len(study.criteria)} criteria hold)"
+    return f"{VERDICTS[study.verdict]} {study.verdict}{detail}"
+
+
+def _shown(studies: dict[str, list[Study]]) -> list[Study]:
+    """The studies whose figure the README shows: at the paper's size once all of them ran there."""
+    return studies["quick" if any(study.missing for study in studies["paper"]) else "paper"]
+
+
+def readme_figure() -> str:
+    """The README's figure as SVG."""
+    file = io.StringIO()
+    plots.settle(overview_figure(_shown(readme_studies()))).savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def update_readme() -> None:
+    """Refresh the README's verdicts and figure from the repository's own records."""
+    pattern = r"<!-- verdicts -->.*<!-- /verdicts -->"
+    README.write_text(re.sub(pattern, lambda _: readme_block(), README.read_text(), flags=re.DOTALL))
+    README_FIGURE.write_text(readme_figure())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,19 +237,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
     parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
     parser.add_argument("--out", type=Path, default=HTML, help="folder of the pages")
-    parser.add_argument("--readme", action="store_true", help="refresh the README's table and figure instead")
+    parser.add_argument("--readme", action="store_true", help="refresh the README from its records instead")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="notebook parameters, such as seeds=3")
     options = parser.parse_args(arguments)
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    if options.readme:
+        update_readme()
+        return 0
     device = resolve_device(options.device)
     parameters = dict(map(parse_parameter, options.parameters))
     check_parameters(parameters)
     profile = resolve_profile(options.profile, device).name
     choice = Choice(profile, resolve_dataset(options.dataset), device, parameters)
-    if options.readme:
-        update_readme(choice)
-    else:
-        print(build(choice, RunStore(options.store.resolve()), options.out.resolve()))
+    print(build(choice, RunStore(options.store.resolve()), options.out.resolve()))
     return 0
 
 

@@ -2,28 +2,42 @@
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 
-from lib.claims import CLAIMS, Claim, Context, criteria_frame, verdict
-from lib.config import one_of, resolve_device, store_root
+from lib.agreement import against_paper, contradictions
+from lib.claims import CLAIMS, Claim
+from lib.config import ROOT, one_of, resolve_device, store_root
+from lib.criteria import PAPER_CHANCE, comparisons_frame, criteria_frame, verdict
 from lib.data import Dataset, load_dataset, resolve_dataset
-from lib.experiments import Arm, Profile, arms_frame, claim_arms, resolve_profile, with_parameters
+from lib.experiments import PROFILES, Arm, Profile, arms_frame, claim_arms, resolve_profile, with_parameters
 from lib.runs import Record, RunStore, history_frame
 from lib.sweep import records
+
+RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
 
 
 @dataclass(frozen=True)
 class Study:
-    """A claim, the profile and data set it is asked of, the arms that ask it, and the records that answer."""
+    """A claim, the profile and data set it is asked of, the arms that ask it, and the records that answer.
+
+    dataset: None where the records were only read, on whatever machine they were made.
+    """
 
     claim: Claim
     profile: Profile
-    dataset: Dataset
-    device: str
+    data: str
+    chance: float  # accuracy of guessing one of the classes
     store: RunStore
     arms: list[Arm]
     records: list[Record]
+    dataset: Dataset | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether this is the paper's setting, whose numbers may be held against the paper's."""
+        return self.profile.name == "paper" and self.data == "cifar10"
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
@@ -33,22 +47,42 @@ class Study:
     @functools.cached_property
     def history(self) -> pd.DataFrame:
         """One row per arm and epoch: the record's history with the arm's group and name."""
-        parts = self.frame[["group", "arm", "key"]].dropna()
+        parts = self.frame[["group", "arm", "key"]].dropna().astype(object)  # without a record, too
         return parts.merge(history_frame(self.records), on="key")
-
-    @property
-    def chance(self) -> float:
-        """Accuracy of guessing one of the classes."""
-        return 1 / len(self.dataset.classes)
 
     @functools.cached_property
     def criteria(self) -> pd.DataFrame:
-        """One row per criterion, see claims.criteria_frame."""
-        return criteria_frame(self.claim, self.frame, Context(self.chance, len(self.dataset.test)))
+        """One row per criterion, see criteria.criteria_frame."""
+        return criteria_frame(self.claim.criteria(self.frame, self.chance))
+
+    @functools.cached_property
+    def comparisons(self) -> pd.DataFrame:
+        """One row per comparison with and without something, see criteria.comparisons_frame."""
+        return comparisons_frame(self.claim.comparisons(self.frame), self.chance)
+
+    @functools.cached_property
+    def agreement(self) -> pd.DataFrame:
+        """One row per number of the paper's, see agreement.rows_frame."""
+        return against_paper(self.claim.name, self.frame)
+
+    @functools.cached_property
+    def contradictions(self) -> pd.DataFrame:
+        """Where the paper disagrees with itself, see agreement.contradictions; claim 3 has the runs."""
+        return contradictions(self.frame)
+
+    @functools.cached_property
+    def recorded(self) -> "Study":
+        """The repository's own records at the paper's size: the column between the paper's and these runs."""
+        return self if self.is_full and self.store.root == RECORDED else recorded_study(self.claim.name)
+
+    @property
+    def headline(self) -> pd.Series:
+        """The row of `criteria` that decides first."""
+        return self.criteria[self.criteria["headline"]].iloc[0]
 
     @property
     def verdict(self) -> str:
-        """The claim's verdict, see claims.verdict; a profile that is no result gives none."""
+        """The claim's verdict, see criteria.verdict; a profile that is no result gives none."""
         return verdict(self.criteria) if self.profile.is_result else "inconclusive"
 
     @property
@@ -93,4 +127,28 @@ def open_study(
     arms = claim_arms(claim, size, data.name)
     store = RunStore(store_root())
     found = records([arm.run for arm in arms], data, store, device)
-    return Study(CLAIMS[claim], size, data, device, store, arms, found)
+    return Study(CLAIMS[claim], size, data.name, 1 / len(data.classes), store, arms, found, data)
+
+
+def recorded_study(claim: str, profile: str = "paper") -> Study:
+    """What the repository's own records of CIFAR-10 say of a claim: nothing is trained, no data set is needed."""
+    size = PROFILES[profile]
+    arms = claim_arms(claim, size, "cifar10")
+    found = {record.run: record for record in stored_records(RECORDED / "cifar10")}
+    known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
+    return Study(CLAIMS[claim], size, "cifar10", PAPER_CHANCE, RunStore(RECORDED), arms, known)
+
+
+def is_current(path: Path) -> bool:
+    """Whether a record's file is whole and of today's recipe; another is no evidence."""
+    try:
+        Record.from_json(path.read_text())
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+@functools.cache
+def stored_records(folder: Path) -> list[Record]:
+    """Every current record below a folder, in the order of the files' names."""
+    return [Record.from_json(path.read_text()) for path in sorted(folder.rglob("*.json")) if is_current(path)]

@@ -7,9 +7,12 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal o
 import pytest
 import torch
 
-from lib import config
+from lib import config, report
 from lib.data import Dataset, Split, fingerprint, load_dataset
-from lib.runs import Run
+from lib.report import Choice, build
+from lib.runs import Run, RunStore
+
+SMOKE = Choice("smoke", "digits", "cpu", {"seeds": 2})
 
 
 @pytest.fixture(autouse=True)
@@ -17,6 +20,17 @@ def _elsewhere(tmp_path, monkeypatch):
     """Records go to a folder of the test's own, and one thread trains."""
     monkeypatch.setenv("STORE", str(tmp_path / "store"))
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The whole smoke report on digits, built once."""
+    root = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORE", str(root / "store"))
+        patch.setattr(report, "EXECUTED", root / "executed")
+        assert build(SMOKE, RunStore(root / "store"), root / "html") == root / "html" / "index.html"
+    return root
 
 
 @pytest.fixture(scope="session")

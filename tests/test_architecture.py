@@ -8,8 +8,8 @@ import pytest
 from lib.config import ROOT
 
 ORDER = ["config", "statistics", "provenance", "data", "preprocessing", "corruption", "runs", "inputs", "models"]
-ORDER += ["optimizers", "engine", "training", "paper", "experiments", "sweep", "bench"]
-ORDER += ["claims", "study", "plots", "deviations", "pages", "report"]
+ORDER += ["optimizers", "engine", "training", "paper", "experiments", "sweep", "bench", "criteria", "claims"]
+ORDER += ["agreement", "study", "plots", "deviations", "pages", "tables", "results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

@@ -1,40 +1,64 @@
-import pandas as pd
+import math
+
 import pytest
 from matplotlib.figure import Figure
 
-from lib import pages, paper
-
-
-def test_seeds_are_summed_up_honestly():
-    nan = float("nan")
-    assert pages.over_seeds([0.5, 0.7]) == "60.00 % (50.00 % to 70.00 %, 2 seeds)"
-    assert pages.over_seeds([0.5, nan]) == "50.00 % (1 seed)"
-    assert pages.over_seeds([1.0, 1.0]) == "100.00 % (all 2 seeds)"
-    assert pages.over_seeds([nan]) == "not run"
-    assert pages.over_seeds([nan], missing="—") == "—"
+from lib import pages
+from lib.study import recorded_study
 
 
 def test_numbers():
-    assert pages.percent(0.12345) == "12.35 %" or pages.percent(0.12345) == "12.34 %"
+    assert pages.percent(0.12345) == "12.35\N{NO-BREAK SPACE}%" or pages.percent(0.12345) == "12.34\N{NO-BREAK SPACE}%"
     assert pages.percent(float("nan")) == pages.number(float("nan")) == "not run"
     assert pages.number(1234.5678) == "1.23e+03"
 
 
-def test_seed_table_tells_not_run_from_not_applicable():
-    frame = pd.DataFrame({"arm": ["a", "b"], "key": ["k", None], "value": [None, None]})
-    table = pages.seed_table(frame, ["arm"], {"value": "value"}, missing={"value": "not reached"})
-    assert table.to_dict("list") == {"variant": ["a", "b"], "value": ["not reached", "not run"]}
+def test_estimates():
+    nan = math.nan
+    assert (
+        pages.estimate(0.5, 0.4, 0.6, 2)
+        == "50.00\N{NO-BREAK SPACE}% <small>[40.00\N{NO-BREAK SPACE}% to 60.00\N{NO-BREAK SPACE}%], 2 seeds</small>"
+    )
+    assert pages.estimate(0.5, nan, nan, 1) == "50.00\N{NO-BREAK SPACE}% <small>1 seed</small>"
+    assert pages.estimate(nan, nan, nan, 0) == "not run"
+    assert pages.form_of("rank correlation")(1.0) == "1.00"
+    assert pages.form_of("test error")(0.5) == "50.00\N{NO-BREAK SPACE}%"
+    assert pages.form_of("time over the longest other")(1.2345) == "1.23"
 
 
-def test_beside_paper_shows_rows_the_paper_has_and_says_where_it_has_none():
-    columns = {"test_accuracy": "test", "train_accuracy": "train"}
-    arms = [("Table 1, true labels", "none"), ("Table 1, true labels", "dropout")]
-    frame = pd.DataFrame([{"group": g, "arm": a, "model": "alexnet", "test_accuracy": 0.5} for g, a in arms])
-    rows = pages.beside_paper(frame.assign(train_accuracy=1.0), paper.table1(), columns)
-    assert rows["test, paper"].tolist() == ["76.07 %", "no row"]
-    assert rows["test, ours"].tolist() == ["50.00 % (1 seed)"] * 2
-    failed = frame.assign(group="Table 4", arm="weight decay", train_accuracy=1.0).head(1)
-    assert pages.beside_paper(failed, paper.table4(), columns)["train, paper"].tolist() == ["failed"]
+def test_verdicts_are_symbol_and_word():
+    assert pages.word("replicated") == '<span class="word">✔ replicated</span>'
+
+
+@pytest.mark.parametrize(
+    ("profile", "data", "text"),
+    [
+        ("smoke", "cifar10", "Nothing on this page is a result"),
+        ("quick", "cifar10", "Profile quick on cifar10: reduced"),
+        ("paper", "digits", "Not the full result"),
+    ],
+)
+def test_a_reduced_page_says_so(profile, data, text):
+    assert text in pages.ribbon(profile, data)
+    assert pages.ribbon("paper", "cifar10") == ""
+
+
+def test_the_recorded_runs_are_a_column_of_their_own_unless_they_are_the_page():
+    quick, full = (recorded_study("randomization", profile) for profile in ("quick", "paper"))
+    assert list(pages.columns(full).values()) == [full]
+    assert [study.profile.name for study in pages.columns(quick).values()] == ["paper", "quick"]
+    assert all(name.startswith("recorded runs (profile paper") for name in list(pages.columns(quick))[:1])
+    titles = pages.title(quick).data, pages.title(full).data
+    assert ["profile quick, reduced" in title for title in titles] == [True, False]
+    assert all("at the paper's size" in title for title in titles)
+
+
+def test_every_link_to_runs_has_its_place():
+    study = recorded_study("explicit_regularization", "quick")
+    text = pages.runs_table(study).data
+    for frame in (study.criteria, study.comparisons, study.agreement):
+        for row in frame.itertuples():
+            assert f'id="{pages.anchor(row.group, row.model)}"' in text
 
 
 @pytest.mark.parametrize(("raster", "kind"), [(True, "image/png"), (False, "image/svg+xml")])
@@ -42,4 +66,5 @@ def test_a_figure_carries_its_alternative_text(raster, kind):
     text = pages.show(Figure(), 'a "quoted" <text>', "caption", raster).data
     assert f'src="data:{kind};base64,' in text
     assert 'alt="a &quot;quoted&quot; &lt;text&gt;"' in text
-    assert "<figcaption>caption</figcaption>" in text
+    assert '<figcaption>caption <a href="#runs">' in text
+    assert "<figcaption>caption</figcaption>" in pages.show(Figure(), "x", "caption", raster, runs="").data

@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -26,6 +27,14 @@ def test_the_same_figure_is_the_same_file(records):
     assert svg(plots.loss_curves(history)) == svg(plots.loss_curves(history))
 
 
+def test_a_settled_figure_is_rounded_and_moves_no_more(records):
+    figure = plots.settle(plots.loss_curves(history_frame(records)))
+    bounds = figure.axes[0].get_position().bounds
+    assert bounds == tuple(np.round(bounds, 6))
+    figure.draw_without_rendering()
+    assert figure.axes[0].get_position().bounds == bounds
+
+
 def test_loss_curves_show_every_seed_and_the_paper_behind(records):
     axes = plots.loss_curves(history_frame(records), paper.fig1a()).axes[0]
     assert len(axes.lines) == 4 + 5
@@ -37,6 +46,24 @@ def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
     dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in dots) == 4
     assert [line.get_marker() for line in figure.axes[0].lines].count("D") == 1
+
+
+def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on():
+    nan = float("nan")
+    row = {"name": "x", "quantity": "share", "values": (0.9, 0.95), "ours": 0.925, "paper": 0.96, "required_low": 0.87}
+    row |= {"interval_low": 0.6, "interval_high": 0.94, "required_high": float("inf")}
+    row |= {"recorded": nan, "recorded_low": nan, "recorded_high": nan}
+    other = row | {"name": "y", "quantity": "times", "recorded": 0.93, "recorded_low": 0.92, "recorded_high": 0.94}
+    figure = plots.forest(pd.DataFrame([row, other]))
+    first, second = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == ["share", "times"]
+    marks = [line.get_marker() for line in first.lines]
+    assert (marks.count("<"), marks.count(">"), marks.count("|"), marks.count("D")) == (1, 0, 1, 1)
+    assert first.patches[0].get_x() == pytest.approx(0.87)
+    assert first.patches[0].get_x() + first.patches[0].get_width() == pytest.approx(first.get_xlim()[1])
+    dots = [line for line in first.lines if line.get_color() == plots.COLORS[0]]
+    assert [len(line.get_xdata()) for line in dots] == [2]
+    assert "s" in [line.get_marker() for line in second.lines if np.isfinite(line.get_xdata()).all()]
 
 
 def test_corruption_curves_draw_means_and_seeds():

@@ -1,0 +1,240 @@
+"""Our runs against the paper's numbers, row by row: Table 1, Fig. 1a to 1c, Fig. 2b and Table 4.
+
+Whether a claim holds is asked in lib/claims.py; here it is asked whether the numbers come out the same. The paper
+has one run for each and no error bar, so three things are asked of its value: does ours differ in the same
+direction, does the paper's lie in our 95 % prediction interval for one run, and do the two agree within a margin.
+Only runs at the paper's size can answer.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lib import paper
+from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time
+from lib.criteria import MIN_SEEDS, Margin
+from lib.runs import OVERFIT_LOSS
+from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number of the paper's, ours by seed, and the margin within which they agree.
+
+    scale: 'difference'; 'ratio', whose margin is a factor and which is compared by logarithms; 'distance', ours from
+        the paper's curve, whose own is 0.
+    runs: group and network of the arms that it rests on.
+    contrast: by seed, what the row adds to its baseline; paper_contrast: the same of the paper's.
+    """
+
+    source: str
+    text: str
+    runs: tuple[str, str]
+    values: pd.Series
+    paper: float
+    margin: Margin
+    scale: str = "difference"
+    contrast: pd.Series | None = None
+    paper_contrast: float = math.nan
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """Ours less the paper's by seed, as logarithms where ratios are compared."""
+        values = self.values.dropna().to_numpy(dtype=float)
+        if self.scale == "ratio":
+            return np.log(values) - math.log(self.paper)
+        return values - self.paper
+
+    @property
+    def bound(self) -> float:
+        """The margin on the scale of the offsets."""
+        return math.log(self.margin.value) if self.scale == "ratio" else self.margin.value
+
+    @property
+    def direction(self) -> str:
+        """'same' or 'opposite' to the paper's, or '' where there is none to compare."""
+        if self.contrast is None or self.contrast.dropna().empty or not abs(self.paper_contrast) > 0:
+            return ""
+        return "same" if self.contrast.mean() * self.paper_contrast > 0 else "opposite"
+
+    @property
+    def in_one_run(self) -> bool | None:
+        """Whether the paper's value lies in our prediction interval for one run; None where that is unknown."""
+        _, low, high = prediction_interval(self.offsets)
+        return None if self.scale == "distance" or math.isnan(low) else low <= 0 <= high
+
+    @property
+    def verdict(self) -> str:
+        """One of criteria.VERDICTS: decided by the interval of the offset and the margin.
+
+        Inside: 'replicated', but 'partly' where the direction is opposite. Outside: 'not replicated', but 'partly'
+        where one run of ours may well give the paper's value. Across the edge, or too few seeds: 'inconclusive'.
+        """
+        mean, low, high = mean_interval(self.offsets)
+        if not len(self.offsets):
+            return "not run"
+        if len(self.offsets) < MIN_SEEDS:
+            return "inconclusive"
+        if -self.bound <= low and high <= self.bound:
+            return "partly" if self.direction == "opposite" else "replicated"
+        if math.isinf(mean) or low > self.bound or high < -self.bound:
+            return "partly" if self.in_one_run else "not replicated"
+        return "inconclusive"
+
+
+def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
+    """One row per Row, on its own scale.
+
+    Columns: source, row, group, model (of its arms), scale, paper, ours (mean), low and high (95 % of the mean),
+    run_low and run_high (95 % for one run), in_one_run, seeds, offset, offset_low and offset_high (a ratio where
+    ratios are compared), margin, why, p_equivalence, direction, verdict.
+    """
+    result = []
+    for row in rows:
+        is_ratio = row.scale == "ratio"
+        back = np.exp if is_ratio else float
+        offset, run = mean_interval(row.offsets), prediction_interval(row.offsets)
+        result.append(
+            {
+                "source": row.source,
+                "row": row.text,
+                "group": row.runs[0],
+                "model": row.runs[1],
+                "scale": row.scale,
+                "paper": row.paper,
+            }
+            | {
+                name: float(row.paper * np.exp(x) if is_ratio else row.paper + x)
+                for name, x in zip(("ours", "low", "high"), offset, strict=True)
+            }
+            | {
+                name: float(row.paper * np.exp(x) if is_ratio else row.paper + x)
+                for name, x in zip(("run_low", "run_high"), run[1:], strict=True)
+            }
+            | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
+            | dict(zip(("offset", "offset_low", "offset_high"), map(back, offset), strict=True))
+            | {"margin": row.margin.value, "why": row.margin.why}
+            | {"p_equivalence": equivalence_test(row.offsets, np.zeros(len(row.offsets)), row.bound, paired=True)}
+            | {"direction": row.direction, "verdict": row.verdict}
+        )
+    return pd.DataFrame(result)
+
+
+def _accuracies(frame: pd.DataFrame, row, group: str, source: str) -> Iterator[Row]:
+    """A row of Table 1: training accuracy, and test accuracy with what its regularizers add."""
+    for split in SPLITS:
+        column, margin = f"{split}_accuracy", MARGINS["fit" if split == "train" else "accuracy"]
+        values = arm(frame, group, row.arm, row.model, column)
+        what = "training" if split == "train" else "test"
+        text = f"{MODEL_NAMES[row.model]}, {row.arm}: {what} accuracy"
+        yield Row(source, text, (group, row.model), values, getattr(row, column), margin)
+
+
+def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
+    source, runs, factor = "Fig. 1a", ("five randomizations", "inception"), MARGINS["time factor"]
+    steps = paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    times = times_to_fit(frame)[list(steps.index)]
+    order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
+    order = pd.Series(order, dtype=float)
+    yield Row(source, "order of the five times to fit: rank correlation", runs, order, 1.0, MARGINS["order"])
+    values = arm(frame, "five randomizations", "true labels", "inception", "overfit_steps")
+    yield Row(source, "steps to fit true labels", runs, values, steps["true labels"], factor, "ratio")
+    for name, ratio in (steps / steps["true labels"]).drop("true labels").items():
+        text, longer = f"time to fit {name} over that of true labels", np.log(times[name])
+        yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
+    for row in paper.table1().query("labels == 'random'").itertuples():
+        yield from _accuracies(frame, row._replace(arm="random labels"), "random labels", "Table 1")
+
+
+def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
+    frame = with_relative_time(frame).assign(test_error=1 - frame["test_accuracy"].astype(float))
+    parts = (
+        ("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time"),
+        ("Fig. 1c", "test error", paper.fig1c(), "test_error", "accuracy", "largest"),
+    )
+    for source, what, curves, column, mean, largest in parts:
+        for model, curve in curves.groupby("model", sort=False):
+            gaps = _gaps(frame[frame["model"] == model], curve, column)
+            runs = "corruption", model
+            text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
+            yield Row(source, f"{text} mean", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")
+            yield Row(source, f"{text} largest", runs, gaps.max(axis=1), 0.0, MARGINS[largest], "distance")
+
+
+def _gaps(rows: pd.DataFrame, curve: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Absolute differences from the paper's curve: one row a seed that ran at every rate, one column a rate."""
+    ours = rows.pivot_table(index="seed", columns="label_corruption", values=column, dropna=False).astype(float)
+    published = curve.set_index("corruption").iloc[:, -1]
+    rates = [rate for rate in ours.columns if rate in published.index]
+    return (ours[rates] - published[rates]).abs().dropna()
+
+
+def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
+    table1 = paper.table1().query("labels == 'true'")
+    plain = table1.query("arm == 'none'").set_index("model")["test_accuracy"]
+    for row in table1.itertuples():
+        train, test = _accuracies(frame, row, row.group, "Table 1")
+        adds = test.values - arm(frame, row.group, "none", row.model, "test_accuracy")
+        yield train
+        yield Row(**vars(test) | {"contrast": adds, "paper_contrast": row.test_accuracy - plain[row.model]})
+    for row in paper.table4().itertuples():
+        column, label, runs = paper.table4_column(row.arm), MODEL_NAMES[row.model], ("Table 4", row.model)
+        values = arm(frame, "Table 4", row.arm, row.model, column)
+        if math.isnan(row.train_accuracy):
+            fitted = (values >= MARGINS["fitted"].value).where(values.notna()).astype(float)
+            text = f"{label}, {row.arm} on random labels: share of runs that fit (the paper's did not)"
+            yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"])
+        else:
+            text = f"{label}, {row.arm} on random labels: {COLUMNS[column]}"
+            yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["fit"])
+
+
+def _implicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
+    curves = paper.fig2b().query("split == 'test'").groupby("model")
+    published = {model: paper.last_reading(curve) for model, curve in curves}
+    arms = {"inception": "on", "inception_no_bn": "off"}
+    ours = {model: arm(frame, "batch norm", name, model, "test_accuracy") for model, name in arms.items()}
+    for model, values in ours.items():
+        text = f"{MODEL_NAMES[model]}: test accuracy at the end"
+        yield Row("Fig. 2b", text, ("batch norm", model), values, published[model], MARGINS["accuracy"])
+    gap, reference = ours["inception"] - ours["inception_no_bn"], published["inception"] - published["inception_no_bn"]
+    text = "what batch norm adds to Inception's test accuracy"
+    yield Row(
+        "Fig. 2b", text, ("batch norm", "inception"), gap, reference, MARGINS["accuracy"], "difference", gap, reference
+    )
+
+
+ROWS = {
+    "randomization": _randomization,
+    "label_corruption": _label_corruption,
+    "explicit_regularization": _explicit_regularization,
+    "implicit_regularization": _implicit_regularization,
+}
+
+
+def against_paper(claim: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """rows_frame of a claim's rows, from its experiments.arms_frame."""
+    return rows_frame(ROWS[claim](frame))
+
+
+def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Where the paper disagrees with itself, and which of its values ours agrees with, from claim 3's arms_frame.
+
+    Columns: model, quantity, places (source -> value), ours, run_low and run_high (95 % for one run), seeds, nearest
+    and inside (the sources nearest to our mean, and inside that interval).
+    """
+    result = []
+    for (model, quantity), places in paper.contradictions().groupby(["model", "quantity"], sort=False):
+        values = arm(frame, "Table 1, true labels", "none", model, "test_accuracy")
+        mean, low, high = prediction_interval(values)
+        nearest = places.iloc[(places["value"] - mean).abs().argmin()]["source"] if values.notna().any() else ""
+        inside = list(places.loc[places["value"].between(low, high), "source"])
+        result.append(
+            {"model": model, "quantity": quantity, "places": dict(zip(places["source"], places["value"], strict=True))}
+            | {"ours": mean, "run_low": low, "run_high": high, "seeds": values.count()}
+            | {"nearest": nearest, "inside": inside}
+        )
+    return pd.DataFrame(result)

@@ -1,0 +1,105 @@
+"""All runs in tidy form for a reader's own analysis: results.csv, and results.json with a data dictionary."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
+from lib.runs import OVERFIT_LOSS, Record, Run, runs_frame
+
+DICTIONARY = {  # column -> what it is; one row is one run
+    "key": "identifier: hash of the settings, the data set's fingerprint and the recipe's version",
+    "record": "path of the run's own record, with its history over the epochs, beside this file",
+    "roles": "where the run is used: 'profile: claim / group / arm', joined by '; '; empty: by hand only",
+    "dataset": "cifar10 or digits",
+    "model": "network",
+    "seed": "of the initial weights, the order of the data, augmentation, corruption and the subset of images",
+    "train_size": "images in the stratified training subset; empty: all",
+    "test_size": "test images evaluated after every epoch; empty: all; final values take all",
+    "validation_size": "training images held out of training and evaluated after every epoch",
+    "pixels": "original, shuffled (one permutation for all images), random (one for each) or gaussian (noise)",
+    "label_corruption": "probability with which each training label was redrawn uniformly, 0 to 1",
+    "width": "factor on the number of filters and hidden units; 1 is the paper's network",
+    "optimizer": "sgd or adam",
+    "learning_rate": "of the first epoch",
+    "decay": "factor on the learning rate after every epoch",
+    "momentum": "of SGD",
+    "batch_size": "images a step; empty: all of them",
+    "epochs": "epochs at most",
+    "stop_when_fitted": "whether the run ended once it had fitted",
+    "weight_decay": "coefficient of the L2 term on weights",
+    "dropout": "probability of dropping a hidden fully connected unit",
+    "random_crop": "whether training images were cropped at random",
+    "flip_and_rotate": "whether training images were flipped and rotated at random",
+    "precision": "asked for: auto (bf16 where the hardware has it) or fp32",
+    "randomization": "the paper's name for what was done to the training set",
+    "regularizers": "explicit regularizers that were on",
+    "outcome": "epochs (all were run), fitted (ended by its stopping rule) or diverged (non-finite loss)",
+    "epochs_run": "epochs that were run",
+    "overfit_time": f"epochs until the running training loss was below {OVERFIT_LOSS:g}; inf (JSON: null): never",
+    "train_loss": "cross-entropy on all training images at the end, in evaluation mode",
+    "train_accuracy": "share of all training images classified as labelled at the end, 0 to 1",
+    "test_loss": "cross-entropy on all test images at the end",
+    "test_accuracy": "share of all test images classified correctly at the end, 0 to 1",
+    "changed_test_loss": "cross-entropy on test images changed as the training images were; empty where none were",
+    "changed_test_accuracy": "accuracy on test images changed as the training images were, 0 to 1",
+    "overfit_epochs": f"epochs until the running training loss was below {OVERFIT_LOSS:g}; empty: never",
+    "overfit_steps": "the same in optimizer steps",
+    "fitted_epochs": "epochs until every training image was classified as labelled; empty: never",
+    "fitted_steps": "the same in optimizer steps",
+    "running_train_accuracy": "mean over the last epoch's mini-batches as trained on, 0 to 1",
+    "last_test_accuracy": "after the last epoch, on the images evaluated after every epoch, 0 to 1",
+    "best_test_accuracy": "the highest of those after an epoch, 0 to 1",
+    "early_stopped_test_accuracy": "that of the epoch with the highest accuracy on held-out images, 0 to 1",
+    "train_images": "images trained on",
+    "parameters": "trainable parameters of the network",
+    "arithmetic": "precision computed in",
+    "hardware": "processor that trained the run",
+    "seconds": "wall time of the training",
+    "started": "when training began, UTC",
+    "commit": "source commit that trained the run; empty: unknown",
+    "data_source": "where the data set was found",
+    "fingerprint": "SHA-256 of all arrays of the data set",
+}
+PROVENANCE = ("train_images", "parameters", "hardware", "seconds", "started", "commit")
+
+
+def roles() -> dict[Run, str]:
+    """Where a run of any profile is used, for every data set the profiles know; its seed is left out, as 0."""
+    found: dict[Run, dict[str, None]] = {}
+    for profile in PROFILES.values():
+        for dataset in profile.sizes:
+            for claim in CLAIM_ARMS:
+                for arm in claim_arms(claim, profile, dataset):
+                    found.setdefault(replace(arm.run, seed=0), {})[
+                        f"{profile.name}: {claim} / {arm.group} / {arm.name}"
+                    ] = None
+    return {run: "; ".join(names) for run, names in found.items()}
+
+
+def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
+    """One row per (path, record), sorted by path, with the columns of DICTIONARY."""
+    records, used = sorted(records, key=lambda pair: pair[0]), roles()
+    frame = runs_frame(record for _, record in records)
+    extra = [
+        {"record": path, "roles": used.get(replace(record.run, seed=0), ""), "fingerprint": record.fingerprint}
+        | {"data_source": record.provenance["data"]["source"], "arithmetic": record.provenance["precision"]}
+        | {name: record.provenance[name] for name in PROVENANCE}
+        for path, record in records
+    ]
+    return pd.concat([frame, pd.DataFrame(extra)], axis=1).reindex(columns=list(DICTIONARY))
+
+
+def write_results(folder: Path) -> None:
+    """Write results.csv and results.json beside a report's pages, from the records in its folder 'runs'."""
+    paths = sorted((folder / "runs").rglob("*.json"))
+    frame = tidy((path.relative_to(folder).as_posix(), Record.from_json(path.read_text())) for path in paths)
+    frame.to_csv(folder / "results.csv", index=False)
+    known = frame.astype(object).where(frame.notna() & (frame != math.inf), None)
+    document = {"columns": DICTIONARY, "runs": known.to_dict("records")}
+    text = json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item())
+    (folder / "results.json").write_text(text + "\n")

@@ -1,0 +1,316 @@
+"""Numbers beside the paper's: paper | recorded runs at its size | these runs. Study -> HTML.
+
+Nothing here computes a result, and no number is typed: each comes from the study.
+"""
+
+import html
+import math
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+from IPython.display import HTML
+
+from lib import plots
+from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES
+from lib.criteria import MIN_SEEDS, VERDICTS
+from lib.pages import (
+    MISSING,
+    capital,
+    columns,
+    estimate,
+    form_of,
+    heading,
+    interval,
+    link,
+    number,
+    percent,
+    points,
+    show,
+    table,
+    word,
+)
+from lib.statistics import ALPHA, POWER, proportion_interval
+from lib.study import Study
+
+BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
+SAME = ["criterion", "quantity"]  # name a criterion, whatever the profile
+
+
+def cover_table(*studies: Study) -> HTML:
+    """One row per claim: the paper's, the recorded and these runs' headline number, its margin, verdict and page."""
+    return table(pd.DataFrame(map(_cover_row, studies)))
+
+
+def _cover_row(study: Study) -> dict[str, str]:
+    mine, form = study.headline, form_of(study.headline["quantity"])
+    statement = _wide(f"<strong>{study.claim.title}.</strong> {study.claim.statement}")
+    row = {
+        "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
+        "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
+    }
+    for name, each in columns(study).items():
+        head = each.headline
+        row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
+        if each is not study:
+            row[name] = word(each.verdict) if not each.records else f"{row[name]}<br>{word(each.verdict)}"
+    held, asked = (study.criteria["holds"] == "yes").sum(), len(study.criteria)
+    return row | {
+        "95 % interval": _surety(mine, form),
+        "against its margin": _slack(mine, form),
+        "verdict": word(study.verdict, f"<br><small>{held} of {asked} criteria hold</small>"),
+        "page": f'<a href="{study.claim.name}.html">{study.claim.title}</a>',
+    }
+
+
+def _wide(text: str) -> str:
+    """A text that stays legible in a column of its own on a phone, where a table scrolls in its box."""
+    return f'<span class="wide">{text}</span>'
+
+
+def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
+    """The interval of the mean; or in how many seeds it is so, with the exact interval for the share of all runs."""
+    if row["asked_of"] == "the interval" or not row["seeds"]:
+        return interval(row["interval_low"], row["interval_high"], form)
+    share = proportion_interval(row["inside"], row["seeds"])
+    return f"{row['inside']} of {row['seeds']} seeds <small>{share.low:.0%} to {share.high:.0%} of runs</small>"
+
+
+def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
+    """How far a mean lies inside its margin (+) or outside it (-)."""
+    bounds = _range(row["required_low"], row["required_high"], form)
+    if not row["seeds"]:
+        return bounds
+    slack = min(row["ours"] - row["required_low"], row["required_high"] - row["ours"])
+    return f"{'+' if slack >= 0 else '-'}{form(abs(slack))} <small>{bounds}</small>"
+
+
+def forest(*studies: Study, headlines: bool = False) -> HTML:
+    """All criteria of the studies, or their headlines only, as a forest plot with every seed a dot.
+
+    What is asked of each seed is shown by its seeds, without an interval of their mean.
+    """
+    frames, named = [], dict(zip(("ours", *BOUNDS[:2]), ("recorded", *BOUNDS[2:]), strict=True))
+    for study in studies:
+        recorded = study.recorded.criteria[[*SAME, *named]].rename(columns=named)
+        if study.recorded is study:
+            recorded = recorded.assign(**dict.fromkeys(named.values(), math.nan))
+        frame = study.criteria.merge(recorded, on=SAME, how="left")
+        frame.loc[frame["asked_of"] == "each seed", BOUNDS] = math.nan
+        frames.append(frame[frame["headline"]] if headlines else frame)
+    rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
+    which = "the headline of each claim" if headlines else "every criterion"
+    text = "Black: mean of these runs with its 95 % interval; an arrowhead where it goes on beyond the axis. "
+    text += "Small dots: seeds; what is asked of each of them has no interval. Hollow: the paper. Shaded: the margin."
+    found = (f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples())
+    alt = f"Forest plot of {which}: {'; '.join(found)}"
+    return show(plots.forest(rows), alt, text, runs="" if headlines else "#runs")
+
+
+def criteria_table(study: Study) -> HTML:
+    """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
+    answers = {name: each.criteria.set_index(SAME) for name, each in columns(study).items()}
+    every = pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME)
+    rows = []
+    for row in every.itertuples():
+        form, key = form_of(row.quantity), (row.criterion, row.quantity)
+        why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
+        values = {
+            "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
+            "must be": _range(row.required_low, row.required_high, form) + why,
+            "paper": "—" if pd.isna(row.paper) else form(row.paper),
+        }
+        for name, criteria in answers.items():  # a profile may ask more: of two coefficients in place of one
+            values[name] = _criterion_cell(criteria.loc[key], form) if key in criteria.index else "not asked"
+        here = key in answers[heading(study)].index
+        rows.append(values | {"runs": link(row.group, row.model) if here else "—"})
+    return table(pd.DataFrame(rows))
+
+
+def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
+    """One study's answer to a criterion: estimate, then whether it holds and in how many seeds."""
+    words = {"yes": "✔ holds", "no": "✘ fails", "mixed": "◐ in some seeds", "undecided": "? too few seeds"}
+    if row["holds"] not in words:
+        return f"{VERDICTS['not run']} {MISSING}"
+    count = "" if row["asked_of"] == "each seed" else f", {row['seeds']} seeds"
+    text = f"{form(row['ours'])} <small>{_surety(row, form)}{count}</small>"
+    return f'{text}<br><span class="word">{words[row["holds"]]}</span>'
+
+
+def comparisons_table(study: Study) -> HTML:
+    """Every comparison with and without something, with all that is asked of it; differences in points of accuracy."""
+    tables = []
+    for name, each in columns(study).items():
+        if each.records or each is study:
+            rows = pd.DataFrame(map(_comparison_row, each.comparisons.itertuples()))
+            tables.append(table(rows, capital(name)).data)
+    return HTML("".join(tables))
+
+
+def _comparison_row(row) -> dict[str, object]:
+    test = "paired" if row.paired else "Welch"
+    equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
+    return {
+        "with and without": _wide(row.comparison),
+        "paper": "—" if pd.isna(row.paper) else points(row.paper),
+        "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
+        "p, Holm (test)": f"{_p(row.p)}, {_p(row.p_holm)} ({test})",
+        "margin": f"± {points(row.margin)}" if row.margin > 0 else "—",
+        "p of equivalence": _p(row.p_equivalence) + equal,
+        "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),
+        "detectable": "—" if pd.isna(row.detectable) else points(row.detectable),
+        "runs": link(row.group, row.model),
+    }
+
+
+def _p(value: float) -> str:
+    return "—" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def agreement_table(study: Study) -> HTML:
+    """The paper's numbers row by row, the recorded runs held against each, and these runs beside them."""
+    rows = []
+    for place, row in enumerate(study.recorded.agreement.itertuples()):
+        form = number if row.source in ("Fig. 1a", "Fig. 1b") else percent
+        run = interval(row.run_low, row.run_high, form)
+        one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
+        values = {
+            "paper's": row.source,
+            "number": _wide(row.row),
+            "paper": form(row.paper),
+            heading(study.recorded): estimate(row.ours, row.low, row.high, row.seeds, form),
+            "95 % for one run": run + one if row.scale != "distance" else "—",
+            "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
+            "margin": f"{_margin(row, form)}<br><small>{html.escape(row.why)}</small>",
+            "direction": row.direction or "—",
+            "verdict": word(row.verdict),
+        }
+        if study.recorded is not study:
+            mine = study.agreement.iloc[place]
+            direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
+            values[heading(study)] = estimate(*mine[["ours", "low", "high", "seeds"]], form) + direction
+        rows.append(values | {"runs": link(row.group, row.model)})
+    return table(pd.DataFrame(rows), long=True)
+
+
+def _offset(row, form: Callable[[float], str]) -> str:
+    if not row.seeds:
+        return "—"
+    return f"times {row.offset:.2f}" if row.scale == "ratio" else form(row.offset)
+
+
+def _margin(row, form: Callable[[float], str]) -> str:
+    return f"a factor of {row.margin:.2f}" if row.scale == "ratio" else form(row.margin)
+
+
+def contradictions_table(study: Study) -> HTML:
+    """Where the paper disagrees with itself, and which of its values the recorded runs agree with."""
+    rows = []
+    for place, row in enumerate(study.recorded.contradictions.itertuples()):
+        run = interval(row.run_low, row.run_high, percent)
+        agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
+        values = {
+            "quantity": f"{MODEL_NAMES.get(row.model, 'Inception V3')}: {row.quantity}",
+            "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
+            heading(study.recorded): estimate(row.ours, math.nan, math.nan, row.seeds),
+            "95 % for one run": run,
+            "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
+        }
+        if study.recorded is not study:
+            mine = study.contradictions.iloc[place]
+            values[heading(study)] = estimate(mine["ours"], math.nan, math.nan, mine["seeds"])
+        rows.append(values)
+    return table(pd.DataFrame(rows))
+
+
+def margins_table() -> HTML:
+    """Every margin and why it is that, and the conventions of the tests."""
+    rows = [(name, number(margin.value, 4), margin.why) for name, margin in MARGINS.items()]
+    rows += [
+        ("interval", percent(1 - ALPHA), "one interval decides all: inside a margin it is two one-sided tests at half"),
+        ("power", percent(POWER), "the convention, for the smallest detectable difference"),
+        ("least seeds", str(MIN_SEEDS), "below it nothing is known of the spread, and nothing is decided"),
+    ]
+    frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
+    return table(frame, f"Margins, criteria version {CRITERIA_VERSION}")
+
+
+def seed_columns(
+    study: Study,
+    frame: Callable[[Study], pd.DataFrame],
+    by: list[str],
+    titles: Mapping[str, str],
+    published: Mapping[tuple[str, tuple], str] | None = None,
+    **how,
+) -> pd.DataFrame:
+    """seed_table of each column's study side by side: for each quantity the paper's, the recorded and these runs'.
+
+    Args:
+        study: the page's.
+        frame: study -> tidy rows.
+        by: columns that name a row.
+        titles: column -> its heading.
+        published: (column, row's key) -> the paper's value as text; a column of which it has none gets no place.
+        how: forms and missing of seed_table.
+    """
+    studies = {"recorded at the paper's size": study.recorded, f"these runs, {study.profile.name}": study}
+    if study.recorded is study:
+        studies.popitem()
+    tables = {name: seed_table(frame(each), by, titles, **how) for name, each in studies.items()}
+    keys = list(frame(study)[by].drop_duplicates().itertuples(index=False, name=None))
+    names = list(tables[next(iter(tables))].columns[: len(by)])
+    result = seed_table(frame(study), by, titles, **how)[names]
+    for column, text in titles.items():
+        if any(name == column for name, _ in published or {}):
+            result[f"{text}: paper"] = [published.get((column, key), "—") for key in keys]
+        for name, each in tables.items():
+            found = result[names].merge(each, on=names, how="left")[text]
+            result[f"{text}: {name}"] = found.to_numpy()
+    return result
+
+
+def seed_table(
+    frame: pd.DataFrame,
+    by: list[str],
+    columns: Mapping[str, str],
+    forms: Mapping[str, Callable[[float], str]] | None = None,
+    missing: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """One row per value of `by`, in order of appearance, each column summed up over the seeds.
+
+    Args:
+        frame: tidy, one row per run.
+        by: columns that name a row; networks get their full names.
+        columns: column of the frame -> its heading.
+        forms: column -> how one number is written; per cent where not given.
+        missing: column -> what stands where runs have no such value; runs without a record read 'not run'.
+    """
+    forms, missing, rows = forms or {}, missing or {}, []
+    for key, part in frame.groupby(by, sort=False, dropna=False):
+        absent = missing if part["key"].notna().any() else {}
+        values = {
+            title: over_seeds(part[name], forms.get(name, percent), absent.get(name, MISSING))
+            for name, title in columns.items()
+        }
+        rows.append(dict(zip(by, key, strict=True)) | values)
+    result = pd.DataFrame(rows, columns=[*by, *columns.values()])
+    if "model" in by:
+        result["model"] = result["model"].map(MODEL_NAMES)
+    return result.rename(columns={"model": "network", "arm": "variant"})
+
+
+def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, missing: str = MISSING) -> str:
+    """Mean of the seeds, their least and greatest, and their number; `missing` where no seed has a value."""
+    values = pd.Series(list(values), dtype=float).dropna()
+    if values.empty:
+        return missing
+    if len(values) == 1:
+        return f"{form(values.iloc[0])} (1 seed)"
+    if values.min() == values.max():
+        return f"{form(values.iloc[0])} (all {len(values)} seeds)"
+    return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"
+
+
+def _range(low: float, high: float, form: Callable[[float], str]) -> str:
+    if high == float("inf"):
+        return f"at least {form(low)}"
+    return f"at most {form(high)}" if low == -float("inf") else f"{form(low)} to {form(high)}"

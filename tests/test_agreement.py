@@ -1,0 +1,131 @@
+import math
+
+import pandas as pd
+import pytest
+
+from lib import paper
+from lib.agreement import ROWS, Row, against_paper, contradictions, rows_frame
+from lib.claims import CLAIMS, MARGINS
+from lib.criteria import Margin
+from lib.experiments import PROFILES, arms_frame, claim_arms
+
+
+def row(*values, published=0.8, margin=0.02, **more):
+    values = pd.Series(values, dtype=float)
+    return Row("Table 1", "x", ("group", "model"), values, published, Margin(margin, "why"), **more)
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((0.801, 0.802, 0.803), "replicated"),
+        ((0.79, 0.82), "inconclusive"),
+        ((0.70, 0.701, 0.702), "not replicated"),
+        ((0.70, 0.72, 0.74), "partly"),  # the mean is off, but one run may well be the paper's
+        ((0.8,), "inconclusive"),
+        ((), "not run"),
+        ((math.nan,), "not run"),
+    ],
+)
+def test_a_number_against_the_papers(values, verdict):
+    assert row(*values, published=0.8, margin=0.02).verdict == verdict
+
+
+def test_an_opposite_direction_is_partly():
+    better, worse = pd.Series([0.01, 0.02]), pd.Series([-0.01, -0.02])
+    assert row(0.8, 0.8, contrast=better, paper_contrast=0.01).verdict == "replicated"
+    assert row(0.8, 0.8, contrast=worse, paper_contrast=0.01).verdict == "partly"
+    assert row(0.8, 0.8, contrast=worse, paper_contrast=0.01).direction == "opposite"
+    assert row(0.8, 0.8, contrast=worse, paper_contrast=0.0).direction == ""
+    assert row(0.8, 0.8).direction == ""
+
+
+def test_ratios_are_compared_by_their_logarithms():
+    twice, half = (
+        row(4.0, 4.0, published=2.0, margin=2.1, scale="ratio"),
+        row(1.0, 1.0, published=2.0, margin=2.1, scale="ratio"),
+    )
+    assert twice.verdict == half.verdict == "replicated"
+    assert row(4.0, 4.0, published=2.0, margin=1.9, scale="ratio").verdict == "not replicated"
+    assert row(math.inf, math.inf, published=2.0, margin=1.9, scale="ratio").verdict == "not replicated"
+    frame = rows_frame([twice])
+    assert frame.loc[0, ["ours", "low", "high", "offset"]].tolist() == pytest.approx([4, 4, 4, 2])
+
+
+def test_distances_have_no_run_of_the_papers_to_predict():
+    near = row(0.01, 0.01, published=0.0, scale="distance")
+    assert (near.verdict, near.in_one_run) == ("replicated", None)
+    assert row(0.03, 0.03, published=0.0, scale="distance").verdict == "not replicated"
+
+
+def world(claim):
+    """The claim's arms at the paper's size as they would look if every run gave the paper's very numbers."""
+    result = arms_frame(claim_arms(claim, PROFILES["paper"], "cifar10"), []).astype({"test_accuracy": float})
+    table1 = paper.table1()
+    table1.loc[table1["labels"] == "random", ["group", "arm"]] = "random labels"
+    printed = pd.concat([table1, paper.table4()]).set_index(["group", "arm", "model"])
+    ends = {
+        model: paper.last_reading(curve) for model, curve in paper.fig2b().query("split == 'test'").groupby("model")
+    }
+    steps = paper.steps_to_loss((0.05,))[0.05]
+    for place, each in result.iterrows():
+        key = each["group"], each["arm"], each["model"]
+        if key in printed.index:
+            result.loc[place, "train_accuracy"] = printed.loc[key, "train_accuracy"]
+            result.loc[place, "running_train_accuracy"] = printed.loc[key, "train_accuracy"]
+            result.loc[place, "test_accuracy"] = printed.loc[key, "test_accuracy"]
+        if each["group"] == "five randomizations":
+            result.loc[place, ["overfit_time", "overfit_steps"]] = steps[each["arm"]]
+        if each["group"] == "batch norm":
+            result.loc[place, "test_accuracy"] = ends[each["model"]]
+        if each["group"] == "corruption":
+            where = f"model == '{each['model']}' and corruption == {each['label_corruption']}"
+            result.loc[place, "test_accuracy"] = 1 - paper.fig1c().query(where)["test_error"].iloc[0]
+            result.loc[place, "overfit_time"] = 7 * paper.fig1b().query(where)["relative_time_to_overfit"].iloc[0]
+    failed = (result["group"] == "Table 4") & result["train_accuracy"].isna()
+    result.loc[failed, "train_accuracy"] = 0.2
+    return result
+
+
+@pytest.mark.parametrize("claim", ROWS)
+def test_the_papers_own_numbers_agree_with_themselves(claim):
+    frame = against_paper(claim, world(claim))
+    assert frame["verdict"].tolist() == ["replicated"] * len(frame)
+    assert frame["seeds"].tolist() == [len(PROFILES["paper"].seeds)] * len(frame)
+    assert "opposite" not in set(frame["direction"])
+    assert set(ROWS) == set(CLAIMS)
+
+
+def test_every_number_of_the_paper_has_its_row():
+    frames = {claim: against_paper(claim, world(claim)) for claim in ROWS}
+    sources = pd.concat(frames.values())["source"].value_counts()
+    assert sources["Table 1"] == 2 * len(paper.table1())
+    assert sources["Table 4"] == len(paper.table4())
+    assert sources["Fig. 1a"] == 1 + len(paper.RANDOMIZATIONS)
+    assert sources["Fig. 1b"] == sources["Fig. 1c"] == 2 * paper.fig1b()["model"].nunique()
+    assert sources["Fig. 2b"] == 3
+
+
+def test_a_run_that_fits_where_the_papers_failed_is_told():
+    rows = world("explicit_regularization")
+    rows.loc[(rows["group"] == "Table 4") & (rows["model"] == "alexnet"), "train_accuracy"] = 1.0
+    frame = against_paper("explicit_regularization", rows)
+    assert frame[frame["verdict"] != "replicated"]["row"].str.contains("AlexNet, weight decay").all()
+    assert (frame["verdict"] == "not replicated").sum() == 1
+
+
+def test_without_runs_nothing_is_said():
+    for claim in ROWS:
+        rows = arms_frame(claim_arms(claim, PROFILES["paper"], "cifar10"), [])
+        assert set(against_paper(claim, rows)["verdict"]) == {"not run"}
+
+
+def test_which_of_the_papers_values_ours_agrees_with():
+    rows = world("explicit_regularization")
+    plain = (rows["group"] == "Table 1, true labels") & (rows["arm"] == "none") & (rows["model"] == "alexnet")
+    rows.loc[plain, "test_accuracy"] = [0.701, 0.699, 0.700]
+    frame = contradictions(rows).set_index("model")
+    assert (frame.loc["alexnet", "nearest"], frame.loc["alexnet", "inside"]) == ("Fig. 1c", ["Fig. 1c"])
+    assert frame.loc["inception", "nearest"] == "Table 1"
+    assert frame.loc["inception_v3", "seeds"] == 0
+    assert MARGINS["largest"].value > MARGINS["accuracy"].value

@@ -1,0 +1,43 @@
+import pytest
+
+from lib import plots, report, study
+from lib.claims import CLAIMS
+from lib.study import RECORDED, is_current, recorded_study, stored_records
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "RECORDED", tmp_path)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_a_claim_without_records_is_not_run(nothing, claim):
+    empty = recorded_study(claim, "quick")
+    assert empty.verdict == empty.recorded.verdict == "not run"
+    assert empty.missing == len({arm.run for arm in empty.arms})
+    assert empty.history.empty
+    assert set(empty.agreement["verdict"]) == {"not run"}
+
+
+def test_a_readme_without_records_says_so(nothing):
+    assert "not run yet" in report.readme_block()
+    figure = report.overview_figure([recorded_study(claim, "quick") for claim in CLAIMS])
+    assert len(plots.settle(figure).axes) == 2
+
+
+def test_recorded_runs_need_no_data_set(monkeypatch, tmp_path):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    found = recorded_study("randomization", "quick")
+    assert found.dataset is None
+    assert found.chance == 0.1
+    assert not found.is_full
+    assert recorded_study("randomization").is_full
+
+
+def test_only_whole_records_of_todays_recipe_count(tmp_path):
+    whole = next(path for path in sorted(RECORDED.rglob("*.json")) if is_current(path))
+    text = whole.read_text()
+    for name, content in {"a": text, "b": text.replace('"seed": ', '"seed": 9'), "c": text[1:]}.items():
+        (tmp_path / f"{name}.json").write_text(content)
+    assert [is_current(tmp_path / f"{name}.json") for name in "abc"] == [True, False, False]
+    assert len(stored_records(tmp_path)) == 1

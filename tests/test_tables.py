@@ -1,0 +1,102 @@
+import math
+import re
+
+import pandas as pd
+import pytest
+
+from lib import tables
+from lib.study import recorded_study
+
+NAN = math.nan
+
+
+@pytest.fixture(scope="module")
+def quick():
+    return {name: recorded_study(name, "quick") for name in ("randomization", "explicit_regularization")}
+
+
+def test_seeds_are_summed_up_honestly():
+    nan = float("nan")
+    assert (
+        tables.over_seeds([0.5, 0.7])
+        == "60.00\N{NO-BREAK SPACE}% (50.00\N{NO-BREAK SPACE}% to 70.00\N{NO-BREAK SPACE}%, 2 seeds)"
+    )
+    assert tables.over_seeds([0.5, nan]) == "50.00\N{NO-BREAK SPACE}% (1 seed)"
+    assert tables.over_seeds([1.0, 1.0]) == "100.00\N{NO-BREAK SPACE}% (all 2 seeds)"
+    assert tables.over_seeds([nan]) == "not run"
+    assert tables.over_seeds([nan], missing="—") == "—"
+
+
+def test_seed_table_tells_not_run_from_not_applicable():
+    frame = pd.DataFrame({"arm": ["a", "b"], "key": ["k", None], "value": [None, None]})
+    table = tables.seed_table(frame, ["arm"], {"value": "value"}, missing={"value": "not reached"})
+    assert table.to_dict("list") == {"variant": ["a", "b"], "value": ["not reached", "not run"]}
+
+
+def test_slack_is_signed_and_names_the_margin():
+    row = pd.Series({"ours": 0.85, "seeds": 2, "required_low": 0.8, "required_high": math.inf})
+    assert tables._slack(row, "{:.2f}".format) == "+0.05 <small>at least 0.80</small>"
+    row["ours"] = 0.7
+    assert tables._slack(row, "{:.2f}".format).startswith("-0.10")
+    row["required_low"], row["required_high"] = -math.inf, 0.5
+    assert tables._slack(row, "{:.2f}".format) == "-0.20 <small>at most 0.50</small>"
+    row["required_low"], row["required_high"] = 0.6, 0.75
+    assert tables._slack(row, "{:.2f}".format) == "+0.05 <small>0.60 to 0.75</small>"
+    row["seeds"] = 0
+    assert tables._slack(row, "{:.2f}".format) == "0.60 to 0.75"
+
+
+def test_three_columns_wherever_numbers_stand_beside_the_papers(quick):
+    study = quick["explicit_regularization"]
+    for make in (tables.criteria_table, tables.agreement_table, tables.contradictions_table, tables.cover_table):
+        text = make(study).data
+        for name in (">paper<", ">recorded runs (profile paper", ">these runs (profile quick"):
+            assert name in text, make.__name__
+
+
+def test_every_criterion_and_number_has_its_row(quick):
+    study = quick["randomization"]
+    assert tables.criteria_table(study).data.count("<tr") == 1 + len(study.criteria)
+    assert tables.agreement_table(study).data.count("<tr") == 1 + len(study.agreement)
+    assert tables.criteria_table(study).data.count("(headline)") == 1
+
+
+def test_profiles_that_ask_different_things_are_matched_by_what_they_ask(quick):
+    """The paper's profile has a second weight decay: its rows must not slip beside others."""
+    study = quick["explicit_regularization"]
+    more = study.recorded.criteria.merge(study.criteria[tables.SAME], how="left", indicator=True)
+    only = more.loc[more["_merge"] == "left_only", "criterion"]
+    text = tables.criteria_table(study).data
+    assert len(only) >= 1
+    assert text.count("not asked") == len(only)
+    assert text.count("<tr") == 1 + len(study.criteria) + len(only)
+    assert all(each in text for each in only)
+    shuffled = study.recorded.criteria.sample(frac=1, random_state=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(study.recorded.__dict__, "criteria", shuffled)
+        again = tables.criteria_table(study).data
+    one, other = (re.findall(r"<tr>.*?</tr>", each, re.DOTALL) for each in (text, again))
+    assert len(one) > len(only)
+    assert sorted(one) == sorted(other)
+
+
+def test_the_papers_column_is_left_out_where_it_has_no_number(quick):
+    study, by = quick["randomization"], ["arm"]
+    titles = {"train_accuracy": "fit", "overfit_steps": "steps"}
+    published = {("overfit_steps", ("gaussian",)): "8,000"}
+    frame = tables.seed_columns(study, lambda each: each.group("five randomizations"), by, titles, published)
+    assert "fit: paper" not in frame
+    assert frame.set_index("variant")["steps: paper"].to_dict()["gaussian"] == "8,000"
+    assert frame["fit: recorded at the paper's size"].notna().all()
+
+
+def test_margins_stand_with_their_reasons():
+    text = tables.margins_table().data
+    assert "criteria version 2" in text
+    assert text.count("<tr") == 1 + len(tables.MARGINS) + 3
+
+
+def test_forest_alt_text_names_every_headline(quick):
+    text = tables.forest(*quick.values(), headlines=True).data
+    for study in quick.values():
+        assert study.headline["criterion"] in text

@@ -1,0 +1,247 @@
+"""The verdict table once more, from the record files by another path, and compared with what the cover shows.
+
+Of the library only lib.experiments is used, which says which runs a claim needs. Records are read as JSON; times,
+intervals and decisions are worked out here from textbook formulas; margins are typed in from the printed paper.
+"""
+
+import html
+import json
+import math
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata, t
+
+from lib import report, tables
+from lib.config import ROOT
+from lib.experiments import PROFILES, claim_arms
+from lib.runs import RECIPE
+from lib.study import recorded_study
+
+CHANCE, LEVEL = 0.1, 0.05
+FITTED, STEADY, CONSTANT = 0.99, 0.9, 10
+NEAR_CHANCE = (0.5039 - 0.1) / 20  # Table 1's weakest row
+MARGINAL = (76.07 - 10) / (85.75 - 10)  # AlexNet and Inception without regularizers
+NO_GAIN = (0.6316 - 0.5980) / 2  # Table 2 without any regularizer, best and last
+NETS = ("inception", "inception_no_bn", "alexnet", "mlp_3x512", "mlp_1x512")
+FIVE = ("true labels", "random labels", "shuffled pixels", "random pixels", "gaussian")
+
+
+class Evidence:
+    """The record files of one profile: values by group, arm and network, a list over the seeds."""
+
+    def __init__(self, claim, profile):
+        files = [json.loads(path.read_text()) for path in (ROOT / "report" / "runs" / "cifar10").glob("*.json")]
+        found = {json.dumps(file["run"], sort_keys=True): file for file in files if file["recipe"] == RECIPE}
+        self.arms = {}
+        for arm in claim_arms(claim, PROFILES[profile], "cifar10"):
+            file = found.get(json.dumps(asdict(arm.run), sort_keys=True))
+            self.arms.setdefault((arm.group, arm.name, arm.run.model), []).append((arm.run, file))
+
+    def get(self, group, name, model, read):
+        return [math.nan if file is None else read(file) for _, file in self.arms[group, name, model]]
+
+    def setting(self, group, name, model):
+        run = self.arms[group, name, model][0][0]
+        return run.width, run.train_size, run.validation_size, run.batch_size
+
+
+def final(name):
+    return lambda file: file["final"][name]
+
+
+def clock(file):
+    """Epochs until the running loss is below the level, linear between epochs."""
+    losses = file["history"]["train_loss"]
+    for place, loss in enumerate(losses):
+        if loss is not None and loss < LEVEL:
+            before = losses[place - 1] if place else None
+            return 1.0 if before is None else place + (before - LEVEL) / (before - loss)
+    return math.inf
+
+
+def spearman(x, y):
+    if any(map(math.isnan, y)):
+        return math.nan
+    return 0.0 if len(set(y)) == 1 else round(float(np.corrcoef(rankdata(x), rankdata(y))[0, 1]), 9)
+
+
+def known(values):
+    return np.array([value for value in values if not math.isnan(value)])
+
+
+def of_each(values, low):
+    values = known(values)
+    if len(values) < 2:
+        return "not run" if not len(values) else "undecided"
+    return "yes" if (values >= low).all() else "mixed" if (values >= low).any() else "no"
+
+
+def of_interval(count, bounds, low, high):
+    if count < 2:
+        return "undecided" if count else "not run"
+    if low <= bounds[0] and bounds[1] <= high:
+        return "yes"
+    return "no" if bounds[1] < low or bounds[0] > high else "undecided"
+
+
+def student(values):
+    half = (
+        t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    )
+    return np.mean(values) - half, np.mean(values) + half
+
+
+def welch(x, y):
+    a, b = np.var(x, ddof=1) / len(x), np.var(y, ddof=1) / len(y)
+    if a + b == 0:
+        return np.mean(x) - np.mean(y), np.mean(x) - np.mean(y)
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    half = t.ppf(0.975, freedom) * math.sqrt(a + b)
+    return np.mean(x) - np.mean(y) - half, np.mean(x) - np.mean(y) + half
+
+
+def at_chance(values, chance=CHANCE):
+    values = known(values)
+    bounds = student(values) if len(values) else None
+    return of_interval(len(values), bounds, chance - NEAR_CHANCE, chance + NEAR_CHANCE)
+
+
+def ratio(values, low, high):
+    values = known(values)
+    if len(values) > 1 and np.isinf(values).any():
+        inside = (values >= low) & (values <= high)
+        return "yes" if inside.all() else "mixed" if inside.any() else "no"
+    return of_interval(len(values), np.exp(student(np.log(values))) if len(values) else None, low, high)
+
+
+def share(on, off, paired):
+    """The share that remains, its bounds, and whether it is above the margin."""
+    both = ~np.isnan(on) & ~np.isnan(off)
+    on, off = np.array(on)[both], np.array(off)[both]
+    if len(on) < 2:
+        return math.nan, (math.nan, math.nan), "undecided" if len(on) else "not run"
+    low, high = student(on - off) if paired else welch(on, off)
+    room = on.mean() - CHANCE
+    bounds = 1 - high / room, 1 - low / room
+    return 1 - (on.mean() - off.mean()) / room, bounds, of_interval(len(on), bounds, MARGINAL, math.inf)
+
+
+def randomization(profile):
+    evidence, group = Evidence("randomization", profile), "five randomizations"
+    fits = {name: evidence.get(group, name, "inception", final("train_accuracy")) for name in FIVE}
+    result = [of_each(values, FITTED) for values in fits.values()]
+    for net in NETS:
+        if net != "inception":
+            result.append(of_each(evidence.get("random labels", "random labels", net, final("train_accuracy")), FITTED))
+        result.append(at_chance(evidence.get("random labels", "random labels", net, final("test_accuracy"))))
+    times = {name: np.array(evidence.get(group, name, "inception", clock)) for name in FIVE}
+    others = np.max([times[name] for name in FIVE if name != "random labels"], axis=0)
+    result.append(ratio(times["random labels"] / others, 1, math.inf))
+    result.append(ratio(times["random labels"] / times["true labels"], 1, CONSTANT))
+    return result, fits["random labels"], of_each(fits["random labels"], FITTED), None
+
+
+def label_corruption(profile):
+    evidence, rates = Evidence("label_corruption", profile), PROFILES[profile].rates
+    result, headline = [], None
+    for net in ("inception", "alexnet", "mlp_1x512"):
+        reads = final("test_accuracy"), clock, final("train_accuracy")
+        tests, times, trains = (
+            np.array([evidence.get("corruption", f"{rate:g}", net, read) for rate in rates]).T for read in reads
+        )
+        errors = [spearman(rates, list(-seed)) for seed in tests]
+        headline = errors if net == "inception" else headline
+        result += [of_each(errors, STEADY), of_each([spearman(rates, list(seed)) for seed in times], STEADY)]
+        result += [of_each([seed.min() for seed in trains], FITTED), at_chance(1 - tests[:, -1], 1 - CHANCE)]
+    return result, headline, of_each(headline, STEADY), None
+
+
+def explicit_regularization(profile):
+    evidence, group = Evidence("explicit_regularization", profile), "Table 1, true labels"
+    result = [of_each(evidence.get(group, "none", net, final("train_accuracy")), FITTED) for net in NETS]
+    head = None
+    for where in [key for key in evidence.arms if key[0] == group and key[1] != "none"]:
+        none = (group, "none", where[2])
+        on, off = (evidence.get(*key, final("test_accuracy")) for key in (where, none))
+        mean, bounds, holds = share(on, off, evidence.setting(*where) == evidence.setting(*none))
+        result.append(holds)
+        if where[1:] == ("random crop + weight decay", "inception"):
+            head = [mean], holds, bounds
+    for where in [key for key in evidence.arms if key[0] == "Table 4"]:
+        if where[1:] == ("weight decay", "alexnet"):
+            continue  # the paper's failed; not a criterion
+        last = lambda file: file["history"]["train_accuracy"][-1]  # noqa: E731
+        read = final("train_accuracy") if where[1] == "weight decay" else last
+        result.append(of_each(evidence.get(*where, read), FITTED))
+    return result, *head
+
+
+def implicit_regularization(profile):
+    evidence = Evidence("implicit_regularization", profile)
+    on, off = ("batch norm", "on", "inception"), ("batch norm", "off", "inception_no_bn")
+    result = [of_each(evidence.get(*off, final("train_accuracy")), FITTED)]
+    values = (evidence.get(*each, final("test_accuracy")) for each in (on, off))
+    mean, bounds, headline = share(*values, evidence.setting(*on) == evidence.setting(*off))
+    result.append(headline)
+    for net in ("inception", "alexnet", "mlp_1x512"):
+        for best in (chosen_epoch, lambda history: np.nanargmax(history["test_accuracy"])):
+            gain = lambda f, b=best: f["history"]["test_accuracy"][b(f["history"])] - f["history"]["test_accuracy"][-1]  # noqa: E731
+            gains = known(evidence.get("early stopping", "one tenth held out", net, gain))
+            result.append(of_interval(len(gains), student(gains) if len(gains) else None, -math.inf, NO_GAIN))
+    for where in [key for key in evidence.arms if key[0] == "optimizer" and key[1] != "SGD"]:
+        sgd = ("optimizer", "SGD", where[2])
+        values = (evidence.get(*each, final("test_accuracy")) for each in (sgd, where))
+        result.append(share(*values, evidence.setting(*sgd) == evidence.setting(*where))[2])
+    return result, [mean], headline, bounds
+
+
+def chosen_epoch(history):
+    return int(np.argmax(history["validation_accuracy"]))
+
+
+def verdict(holds, headline):
+    if set(holds) == {"not run"}:
+        return "not run"
+    if headline in ("no", "undecided", "not run"):
+        return {"no": "not replicated"}.get(headline, "inconclusive")
+    if set(holds) == {"yes"}:
+        return "replicated"
+    return "partly" if {"no", "mixed"} & set(holds) else "inconclusive"
+
+
+CLAIMS = (randomization, label_corruption, explicit_regularization, implicit_regularization)
+
+
+def cells(text):
+    """The table's rows, each a list of plain texts."""
+    rows = re.findall(r"<tr.*?</tr>", text, re.DOTALL)
+    plain = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+    return [[" ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in row] for row in plain]
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.__name__)
+def test_cover_and_readme_show_what_the_record_files_say(claim, profile):
+    holds, values, headline, bounds = claim(profile)
+    expected = verdict(holds, headline)
+    head, row = cells(tables.cover_table(recorded_study(claim.__name__, profile)).data)
+    shown = dict(zip(head, row, strict=True))
+    assert shown["verdict"].split(" ", 1)[1].startswith(expected)
+    assert f"{holds.count('yes')} of {len(holds)} criteria hold" in shown["verdict"]
+    if not known(values).size:
+        assert "not run" in row[2 if profile == "paper" else 3]
+    else:
+        mean = np.mean(known(values))
+        ours = row[-5]
+        assert ours.startswith(f"{mean:.2f} " if claim is label_corruption else f"{100 * mean:.2f} %")
+        if bounds and not math.isnan(bounds[0]):
+            assert shown["95 % interval"] == f"{100 * bounds[0]:.2f} % to {100 * bounds[1]:.2f} %"
+    line = next(line for line in report.README.read_text().splitlines() if line.startswith(f"| **{title(claim)}**"))
+    assert expected in line.split("|")[2 if profile == "paper" else 3]
+
+
+def title(claim):
+    return claim.__name__.replace("_", " ").capitalize()
