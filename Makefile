@@ -48,7 +48,7 @@ test: $(READY)  ## check style, run the unit tests, run every notebook at PROFIL
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md
 	@$(BIN)/python -m lib.bench
 
-readme: $(READY)  ## refresh the README's verdict table and figure from report/runs
+readme: $(READY)  ## refresh the README's verdicts, figure and speeds from report/
 	@$(BIN)/python -m lib.report --readme
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.txt

@@ -48,6 +48,7 @@ HTML = ROOT / "report" / "html"
 EXECUTED = ROOT / "build" / "notebooks"
 README = ROOT / "README.md"
 README_FIGURE = ROOT / "report" / "overview.svg"
+BENCHES = ROOT / "report"
 PAGES = ("index", *CLAIMS)
 CELL_TIMEOUT = 3600  # seconds; what takes long, training, is done before
 OWN = ("profile", "dataset", "device")  # the parameters that have options of their own
@@ -201,7 +202,16 @@ def readme_block() -> str:
     alt = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels"
     lines += ["", f"Criteria version {CRITERIA_VERSION}. The figure: profile `{_shown(studies)[0].profile.name}`."]
     lines += ["", f"![{alt} for three networks]({figure})"]
-    return "<!-- verdicts -->\n" + "\n".join(lines) + "\n<!-- /verdicts -->"
+    return _block("verdicts", "\n".join(lines))
+
+
+def bench_block() -> str:
+    """The README's speeds: what `make bench` last wrote on each kind of device."""
+    return _block("bench", "\n\n".join(path.read_text().strip() for path in sorted(BENCHES.glob("bench-*.md"))))
+
+
+def _block(name: str, text: str) -> str:
+    return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
 
 
 def _readme_cell(study: Study) -> str:
@@ -223,9 +233,11 @@ def readme_figure() -> str:
 
 
 def update_readme() -> None:
-    """Refresh the README's verdicts and figure from the repository's own records."""
-    pattern = r"<!-- verdicts -->.*<!-- /verdicts -->"
-    README.write_text(re.sub(pattern, lambda _: readme_block(), README.read_text(), flags=re.DOTALL))
+    """Refresh the README's verdicts and figure from the repository's own records, its speeds from the last bench."""
+    text = README.read_text()
+    for name, block in (("verdicts", readme_block()), ("bench", bench_block())):
+        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    README.write_text(text)
     README_FIGURE.write_text(readme_figure())
 
 

@@ -114,6 +114,12 @@ def test_the_readme_is_what_the_records_say():
     assert report.readme_figure() == report.README_FIGURE.read_text()
 
 
+def test_the_readme_quotes_the_last_bench():
+    """Where it does not: make readme."""
+    assert "img/s" in report.bench_block()
+    assert report.bench_block() in report.README.read_text()
+
+
 def test_records_of_another_recipe_are_no_evidence(built, tmp_path):
     shutil.copytree(built / "store", tmp_path / "store")
     path = next((tmp_path / "store").glob("digits/*.json"))
