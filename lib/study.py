@@ -1,7 +1,8 @@
 """One claim at one size: what a notebook works with. Opening it trains what has no record."""
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from lib.config import ROOT, one_of, resolve_device, store_root
 from lib.criteria import PAPER_CHANCE, comparisons_frame, criteria_frame, verdict
 from lib.data import Dataset, load_dataset, resolve_dataset
 from lib.experiments import PROFILES, Arm, Profile, arms_frame, claim_arms, resolve_profile, with_parameters
-from lib.runs import Record, RunStore, history_frame
+from lib.runs import Record, Run, RunStore, history_frame
 from lib.sweep import records
 
 RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
@@ -114,7 +115,7 @@ def open_study(
         profile: 'smoke', 'quick', 'paper' or 'auto'.
         dataset: 'cifar10', 'digits' or 'auto'.
         device: 'cpu', 'cuda' or 'auto'.
-        seeds: number of seeds; None: the profile's.
+        seeds: number of seeds; None: the profile's, and all further ones that are recorded.
         rates: label corruption rates; None: the profile's.
 
     Raises:
@@ -124,19 +125,31 @@ def open_study(
     device = resolve_device(device)
     size = with_parameters(resolve_profile(profile, device), seeds, rates)
     data = load_dataset(resolve_dataset(dataset))
-    arms = claim_arms(claim, size, data.name)
     store = RunStore(store_root())
+    if seeds is None:
+        size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
+    arms = claim_arms(claim, size, data.name)
     found = records([arm.run for arm in arms], data, store, device)
     return Study(CLAIMS[claim], size, data.name, 1 / len(data.classes), store, arms, found, data)
 
 
 def recorded_study(claim: str, profile: str = "paper") -> Study:
     """What the repository's own records of CIFAR-10 say of a claim: nothing is trained, no data set is needed."""
-    size = PROFILES[profile]
-    arms = claim_arms(claim, size, "cifar10")
     found = {record.run: record for record in stored_records(RECORDED / "cifar10")}
+    size = _with_recorded_seeds(claim, PROFILES[profile], "cifar10", found.__contains__)
+    arms = claim_arms(claim, size, "cifar10")
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
     return Study(CLAIMS[claim], size, "cifar10", PAPER_CHANCE, RunStore(RECORDED), arms, known)
+
+
+def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: Callable[[Run], bool]) -> Profile:
+    """The profile with every further seed of which all of the claim's runs are recorded: no evidence is left out."""
+    while True:
+        seed = len(profile.seeds)
+        wider = replace(profile, seeds=(*profile.seeds, seed))
+        if not all(is_recorded(arm.run) for arm in claim_arms(claim, wider, data) if arm.run.seed == seed):
+            return profile
+        profile = wider
 
 
 def is_current(path: Path) -> bool:

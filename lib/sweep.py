@@ -32,7 +32,7 @@ from tqdm import tqdm
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, IMAGES, Dataset, load_dataset, resolve_dataset
 from lib.engine import capacity, plan
-from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile
+from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile, with_parameters
 from lib.models import flops_per_image
 from lib.runs import Record, Run, RunStore
 from lib.training import Interrupted, Progress, train_together
@@ -354,13 +354,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
     parser.add_argument("--claims", nargs="+", default=list(CLAIM_ARMS), metavar="CLAIM", help=" | ".join(CLAIM_ARMS))
+    parser.add_argument("--seeds", type=int, help="how many, if not the profile's own number")
     parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop cleanly after this time")
     options = parser.parse_args(arguments)
     if options.time_limit is not None and not options.time_limit > 0:
         raise InputError(f"time limit {options.time_limit:g} is not allowed: seconds above 0")
     device = resolve_device(options.device)
-    profile = resolve_profile(options.profile, device)
+    profile = with_parameters(resolve_profile(options.profile, device), options.seeds)
     for claim in options.claims:
         one_of("claim", claim, CLAIM_ARMS)
     name = resolve_dataset(options.dataset)

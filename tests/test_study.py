@@ -1,8 +1,14 @@
+import functools
+from dataclasses import replace
+
 import pytest
 
 from lib import plots, report, study
 from lib.claims import CLAIMS
+from lib.experiments import PROFILES, claim_arms, with_parameters
+from lib.runs import RunStore
 from lib.study import RECORDED, is_current, recorded_study, stored_records
+from lib.training import train
 
 
 @pytest.fixture
@@ -41,3 +47,19 @@ def test_only_whole_records_of_todays_recipe_count(tmp_path):
         (tmp_path / f"{name}.json").write_text(content)
     assert [is_current(tmp_path / f"{name}.json") for name in "abc"] == [True, False, False]
     assert len(stored_records(tmp_path)) == 1
+
+
+def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, small_run, tmp_path, monkeypatch):
+    runs = {arm.run for arm in claim_arms("label_corruption", with_parameters(PROFILES["smoke"], 3), "digits")}
+    store = RunStore(tmp_path)
+    monkeypatch.setenv("STORE", str(tmp_path))
+    record = train(small_run, digits)
+    for run in runs:
+        store.save(replace(record, run=run))
+    opened = functools.partial(study.open_study, "label_corruption", "smoke", "digits", "cpu")
+    assert opened().profile.seeds == (0, 1, 2)
+    assert opened(seeds=1).profile.seeds == (0,)
+    lost = next(run for run in runs if run.seed == 1)
+    store.path(lost, digits.fingerprint).unlink()
+    assert opened().profile.seeds == (0,)
+    assert opened().missing == 0

@@ -141,6 +141,7 @@ def test_unwritable_store_stops_before_training(digits, runs, tmp_path):
         (["--claims", "dropout"], "unknown claim 'dropout'; allowed: randomization"),
         (["--store", "/dev/null/store"], "not writable"),
         (["--time-limit", "-1"], "time limit"),
+        (["--seeds", "0"], "seeds 0 is not allowed"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
