@@ -214,6 +214,32 @@ def test_waiting_runs_take_the_places_of_those_that_are_over(digits, small_run, 
         assert comparable(record) == comparable(train(record.run, digits))
 
 
+def test_several_engines_take_turns(digits, small_run, monkeypatch):
+    """As on a GPU, where they work at once: two lanes, four networks of different lengths, one diverging."""
+    monkeypatch.setitem(training.LANES, "cpu", 2)
+    run = replace(small_run, model="alexnet", width=0.2)
+    changes = ({"epochs": 3}, {"epochs": 1}, {"learning_rate": 1e20}, {"epochs": 2, "weight_decay": 0.1})
+    runs = [replace(run, seed=seed, **change) for seed, change in enumerate(changes)]
+    together = list(train_together(runs, digits))
+    assert [record.run.seed for record in together] == [1, 2, 0, 3]
+    for record in together:
+        if record.outcome != "diverged":
+            assert comparable(record) == comparable(train(record.run, digits))
+
+
+def test_on_a_gpu_runs_that_are_over_stay_until_most_are(digits, small_run, monkeypatch):
+    """New graphs take time there; what an ended run goes on to compute reaches no record."""
+    counts, load, shrink = [], engine.Engine.load, training._Lane.is_to_shrink
+    monkeypatch.setattr(engine.Engine, "load", lambda self, *args: (counts.append(self.count), load(self, *args))[1])
+    monkeypatch.setattr(training._Lane, "is_to_shrink", lambda lane, _: shrink(lane, "cuda"))
+    runs = [replace(small_run, seed=seed, epochs=epochs) for seed, epochs in enumerate((1, 6, 2, 3))]
+    together = list(train_together(runs, digits))
+    assert counts == [4, 1]
+    assert [record.run.epochs for record in together] == [1, 2, 3, 6]
+    for record in together:
+        assert comparable(record) == comparable(train(record.run, digits))
+
+
 def test_runs_stopped_within_an_epoch_lose_nothing(digits, small_run, tmp_path):
     """Stopped after every few steps, again and again, a stack takes no step twice."""
     runs = [replace(small_run, seed=seed, dropout=0.5, epochs=3 + seed) for seed in range(3)]
