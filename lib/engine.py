@@ -9,7 +9,7 @@ All randomness of an epoch is a function of the run's seed and the epoch's numbe
 
 import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +75,7 @@ class Engine:
     """
 
     def __init__(self, run: Run, count: int, classes: int, size: int, device: str):
-        self.plan, self.count, self.classes, self.size, self.device = plan(run), count, classes, size, device
+        self.plan, self.count, self.device = plan(run), count, device
         self.stack = Stack([_network(run, classes, size)] * count)
         self.stack.to(device, memory_format=torch.channels_last)
         parameters = dict(self.stack.named_parameters())
@@ -256,11 +256,12 @@ class Engine:
             self.stream.wait_stream(torch.cuda.current_stream())  # where the images may still be in the making
         with self._on_stream(), torch.inference_mode():
             stack, count = (self.stack, self.count) if index is None else (self._alone(index), 1)
+            self.stack.eval()
             images, labels = images.expand(count, *images.shape[-4:]), labels.expand(count, -1)
             sums = torch.zeros(2, count, dtype=torch.float64, device=self.device)
             parts = (tensor.split(EVAL_BATCH[self.device], dim=1) for tensor in (images, labels))
             for batch, truth in zip(*parts, strict=True):
-                logits = forward(self.plan, stack.eval(), batch)
+                logits = forward(self.plan, stack, batch)
                 sums += torch.stack([cross_entropy(logits, truth), (logits.argmax(dim=2) == truth).sum(dim=1)])
             return sums / labels.shape[1]
 
@@ -269,17 +270,15 @@ class Engine:
         with self._on_stream():
             return values.tolist()
 
-    def _alone(self, index: int) -> Stack:
-        """One of the networks by itself."""
+    def _alone(self, index: int) -> Callable[[Tensor], Tensor]:
+        """One of the networks by itself: the stack, called with that network's slice of every parameter."""
         if self.count == 1:
             return self.stack
-        stack = Stack([_network(self.plan, self.classes, self.size)]).to(self.device)
-        for name, tensor in self.stack.member(index).items():
-            stack.member(0)[name].copy_(tensor)
-        return stack
+        own = {name: parameter[index : index + 1] for name, parameter in self.stack.named_parameters()}
+        return functools.partial(torch.func.functional_call, self.stack, own)
 
 
-def forward(run: Run, stack: Stack, images: Tensor) -> Tensor:
+def forward(run: Run, stack: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Logits [K, N, classes] in fp32; convolutions and matrix products in bf16 where run and hardware have it."""
     dtype = autocast_dtype(run, images.device.type)
     with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False):
