@@ -1,5 +1,6 @@
 """A run's data on its device: subset, randomized, standardized. There is no loader: everything is a tensor."""
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ class Inputs:
     changed_test: Split | None
     source: tuple
 
-    @property
+    @functools.cached_property
     def evaluated_train(self) -> Split:
         """The training split as evaluated: center-cropped where training augments it."""
         size = crop_size(self.train.images.shape[-1])

@@ -76,7 +76,7 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
 
 def work(run: Run) -> float:
     """Floating-point operations of a run's training, if it takes all of its epochs."""
-    images = IMAGES.get(run.dataset, {"train": 1})["train"] if run.train_size is None else run.train_size
+    images = run.train_size or IMAGES[run.dataset]["train"]
     return flops_per_image(run.model, width=run.width) * float(images) * run.epochs
 
 
