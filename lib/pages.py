@@ -60,8 +60,11 @@ def percent(value: float) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits; 'not run' where missing, 'never' for an infinite time."""
-    return MISSING if pd.isna(value) else "never" if math.isinf(value) else f"{value:.{digits}g}"
+    """A number with so many significant digits, from 1,000 up whole; 'not run' where missing, 'never' for an
+    infinite time."""
+    if pd.isna(value) or math.isinf(value):
+        return MISSING if pd.isna(value) else "never"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def points(value: float) -> str:

@@ -10,7 +10,8 @@ from lib.study import recorded_study
 def test_numbers():
     assert pages.percent(0.12345) == "12.35\N{NO-BREAK SPACE}%" or pages.percent(0.12345) == "12.34\N{NO-BREAK SPACE}%"
     assert pages.percent(float("nan")) == pages.number(float("nan")) == "not run"
-    assert pages.number(1234.5678) == "1.23e+03"
+    assert pages.number(1234.5678) == "1,235"
+    assert pages.number(234.5678) == "235"
 
 
 def test_estimates():
