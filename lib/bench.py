@@ -28,7 +28,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from lib.config import DEVICES, ROOT, InputError, from_environment, one_of, resolve_device, run_command
-from lib.data import DATASETS, Dataset, load_dataset, resolve_dataset
+from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import Engine, autocast_dtype, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
 from lib.inputs import InputMaker
@@ -36,6 +36,7 @@ from lib.models import MODELS, LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
 from lib.provenance import environment
 from lib.runs import Run, RunStore
+from lib.splits import Dataset
 from lib.sweep import local_executor, train_missing
 from lib.training import LANES, train
 

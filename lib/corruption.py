@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from lib.config import InputError, one_of
-from lib.data import Dataset, Split
 from lib.preprocessing import center_crop, crop_size
+from lib.splits import Dataset, Split, in_memory
 
 PIXELS = ("original", "shuffled", "random", "gaussian")
 CHUNK = 4096  # images permuted at a time, to bound the memory of the index tensors
@@ -110,7 +110,7 @@ def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int)
     if pixels == "original":
         return Randomized(Split(train.images, labels), test, None)
     size = crop_size(train.images.shape[-1])
-    images, test_images = center_crop(train.images, size), center_crop(test.images, size)
+    images, test_images = (center_crop(in_memory(split.images), size) for split in (train, test))
     if pixels == "shuffled":
         permutation = pixel_permutation(size, size, generator)
         changed = shuffle_pixels(images, permutation), shuffle_pixels(test_images, permutation)

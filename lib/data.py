@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
 from lib.config import CACHE, InputError, data_root, one_of
+from lib.splits import Dataset, Split, fingerprint, stratified_order, stratified_subset
 
 DATASETS = ("auto", "cifar10", "digits")
 IMAGES = {"cifar10": {"train": 50_000, "test": 10_000}, "digits": {"train": 1_438, "test": 359}}
@@ -47,34 +47,6 @@ CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 class NoData(InputError):
     """The data set is neither here nor to be downloaded."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """images [N, 3, H, W], uint8 (int16 for Gaussian noise); labels [N], int64."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, index: Tensor) -> "Split":
-        """The examples at index [M] int64."""
-        return Split(self.images[index], self.labels[index])
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """A data set with class names, the SHA-256 of all its arrays, and where and in what state it was found."""
-
-    name: str
-    train: Split
-    test: Split
-    classes: tuple[str, ...]
-    fingerprint: str
-    source: str
-    note: str = ""
 
 
 def load_dataset(name: str, root: Path | None = None, train_size: int | None = None, seed: int = 0) -> Dataset:
@@ -112,36 +84,6 @@ def resolve_dataset(name: str, root: Path | None = None) -> str:
             print(f"{error}\nDATASET=auto: going on with scikit-learn's handwritten digits.", file=sys.stderr)
             name = "digits"
     return name
-
-
-def stratified_subset(split: Split, size: int | None, seed: int) -> Split:
-    """`size` examples with the class shares of the whole, drawn with the seed, in their original order.
-
-    Raises:
-        InputError: size is not between 1 and the number of examples.
-    """
-    if size is None:
-        return split
-    if not 1 <= size <= len(split):
-        raise InputError(f"subset of {size!r} examples is outside the allowed range 1 to {len(split)}")
-    return split.subset(stratified_order(split.labels, seed)[:size].sort().values)
-
-
-def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """A random order of the examples [N] in which every prefix has nearly the class shares of the whole."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    quantile = torch.empty(len(labels), dtype=torch.float64)
-    for members in (order[labels[order] == label] for label in labels.unique()):
-        quantile[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return order[quantile[order].argsort(stable=True)]
-
-
-def fingerprint(train: Split, test: Split) -> str:
-    """SHA-256 over the bytes of train images, train labels, test images and test labels, in this order."""
-    digest = hashlib.sha256()
-    for tensor in (train.images, train.labels, test.images, test.labels):
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 # --- CIFAR-10 -----------------------------------------------------------------------------------------

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lib.config import one_of
-from lib.data import Split
 from lib.inputs import DRAWS, Inputs, augment, batch_sizes, is_augmented
 from lib.models import Dropout, Stack, build_model, can_be_stacked
 from lib.optimizers import build_optimizer
 from lib.provenance import cpu_field
 from lib.runs import Run
+from lib.splits import Split
 
 STACK = {"cpu": 4, "cuda": 64}  # fully connected networks in one engine; convolutional ones go alone
 MICRO_BATCH = 1000  # images whose activations are in memory at once: larger batches sum gradients over these

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lib.config import InputError
 from lib.corruption import randomize
-from lib.data import Dataset, Split, stratified_order, stratified_subset
 from lib.preprocessing import center_crop, crop_size, flip_and_rotate, random_crop, standardize
 from lib.runs import Run
+from lib.splits import Dataset, Split, stratified_order, stratified_subset
 
 DRAWS = 4  # random numbers that augmentation takes for an image: two for the crop, one for flip and rotation each
 CHUNK = 500  # images standardized at a time

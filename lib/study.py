@@ -11,9 +11,10 @@ from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
 from lib.config import ROOT, one_of, resolve_device, store_root
 from lib.criteria import PAPER_CHANCE, comparisons_frame, criteria_frame, verdict
-from lib.data import Dataset, load_dataset, resolve_dataset
+from lib.data import load_dataset, resolve_dataset
 from lib.experiments import PROFILES, Arm, Profile, arms_frame, claim_arms, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore, history_frame
+from lib.splits import Dataset
 from lib.sweep import records
 
 RECORDED = ROOT / "report" / "runs"  # the records that come with the repository

@@ -30,11 +30,12 @@ import torch
 from tqdm import tqdm
 
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
-from lib.data import DATASETS, IMAGES, Dataset, load_dataset, resolve_dataset
+from lib.data import DATASETS, IMAGES, load_dataset, resolve_dataset
 from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile, with_parameters
 from lib.models import flops_per_image
 from lib.runs import Record, Run, RunStore
+from lib.splits import Dataset
 from lib.training import Interrupted, Progress, train_together
 
 POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop

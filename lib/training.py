@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.data import Dataset, Split
 from lib.engine import Engine, State, autocast_dtype, capacity, initial_state, plan
 from lib.inputs import InputMaker, Inputs
 from lib.models import count_parameters
 from lib.preprocessing import crop_size
 from lib.provenance import environment
 from lib.runs import HISTORY_COLUMNS, OVERFIT_LOSS, REACHED, Record, Run
+from lib.splits import Dataset, Split
 
 LANES = {"cpu": 1, "cuda": 8}  # engines at work at once: one of these networks does not fill a GPU
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from lib import config, report
-from lib.data import Dataset, Split, fingerprint, load_dataset
+from lib.data import load_dataset
 from lib.report import Choice, build
 from lib.runs import Run, RunStore
+from lib.splits import Dataset, Split, fingerprint
 
 SMOKE = Choice("smoke", "digits", "cpu", {"seeds": 2})
 

@@ -13,7 +13,7 @@ from lib.corruption import (
     randomize,
     shuffle_pixels,
 )
-from lib.data import Dataset, Split
+from lib.splits import Dataset, Split
 
 
 def seeded(seed=0):

@@ -14,7 +14,8 @@ from torchvision.datasets import CIFAR10
 
 from lib import data
 from lib.config import InputError
-from lib.data import NoData, Split, load_dataset, resolve_dataset, stratified_order, stratified_subset
+from lib.data import NoData, load_dataset, resolve_dataset
+from lib.splits import Split, stratified_order, stratified_subset
 
 TRAIN, TEST = 50, 20
 

@@ -5,10 +5,10 @@ import torch
 
 from lib import engine, training
 from lib.config import InputError
-from lib.data import Dataset
 from lib.inputs import InputMaker
 from lib.models import build_model
 from lib.runs import Run
+from lib.splits import Dataset
 from lib.training import Interrupted, train, train_together
 
 
