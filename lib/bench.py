@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from lib.config import DEVICES, ROOT, InputError, from_environment, one_of, resolve_device, run_command
 from lib.data import DATASETS, load_dataset, resolve_dataset
-from lib.engine import Engine, autocast_dtype, capacity, initial_state
+from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
 from lib.inputs import InputMaker
 from lib.models import MODELS, LocalResponseNorm, build_model, flops_per_image
@@ -226,7 +226,7 @@ def measure(function: Callable[..., Speed], *arguments: object, device: str, sec
 def network_rows(dataset: str, device: str, models: Sequence[str], repeats: int, seconds: float) -> list[Row]:
     """The plain loop and the engine in turn, for every network."""
     how = functools.partial(measure, device=device, seconds=seconds)
-    dtype = autocast_dtype(Run(dataset, "mlp_1x512"), device) or torch.float32
+    dtype = arithmetic(Run(dataset, "mlp_1x512"), device)
     rows = []
     with tqdm(total=repeats * len(models), leave=False) as bar:
         for _ in range(repeats):
@@ -293,7 +293,7 @@ def table(rows: list[Row]) -> str:
 def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device: str) -> str:
     """Everything that was measured, in Markdown, with the hardware's name."""
     machine = environment(device)
-    precision = "bf16" if autocast_dtype(Run(dataset, "mlp_1x512"), device) else "fp32"
+    precision = "bf16" if arithmetic(Run(dataset, "mlp_1x512"), device) == torch.bfloat16 else "fp32"
     peak = spread([row.peak / 1e9 for row in rows], ",.0f")
     lines = [
         f"{machine['hardware']}, {machine['cores']} cores, torch {machine['versions']['torch']}, the engine in "

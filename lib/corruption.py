@@ -95,10 +95,11 @@ class Randomized:
     changed_test: Split | None
 
 
-def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int) -> Randomized:
+def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int, size: int | None = None) -> Randomized:
     """Apply one of PIXELS and a label corruption rate to a data set; all draws follow from the seed.
 
-    Test labels always stay clean, as in the paper. Changed images are cropped, original ones are not.
+    Test labels always stay clean, as in the paper. Changed images are cropped to `size`, by default crop_size's;
+    original ones are not.
 
     Raises:
         InputError: unknown kind of pixels, or a rate outside [0, 1].
@@ -109,7 +110,7 @@ def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int)
     labels = corrupt_labels(train.labels, label_corruption, len(dataset.classes), generator)
     if pixels == "original":
         return Randomized(Split(train.images, labels), test, None)
-    size = crop_size(train.images.shape[-1])
+    size = size or crop_size(train.images.shape[-1])
     images, test_images = (center_crop(in_memory(split.images), size) for split in (train, test))
     if pixels == "shuffled":
         permutation = pixel_permutation(size, size, generator)

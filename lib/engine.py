@@ -2,32 +2,40 @@
 
 Nothing in an epoch waits for the host: data, random orders, learning rates and running sums lie on the device at
 fixed addresses. On a CPU the step is run as it stands; on CUDA it is recorded once as a graph for each size of
-batch and replayed, also for the next runs, whose data and weights are copied into the same places.
+batch and replayed, also for the next runs, whose data and weights are copied into the same places. Images that do
+not fit on the device are fed to it batch by batch, ahead of time. A run of several processes (lib/distributed.py)
+is run as it stands on CUDA, too.
 
 All randomness of an epoch is a function of the run's seed and the epoch's number, whatever trains beside it.
 """
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from lib.config import one_of
-from lib.inputs import DRAWS, Inputs, augment, batch_sizes, is_augmented
+from lib import distributed
+from lib.config import InputError, one_of
+from lib.feed import Feed
+from lib.inputs import Inputs, augment, batch_sizes, draws, is_augmented, network_inputs
 from lib.models import Dropout, Stack, build_model, can_be_stacked
 from lib.optimizers import build_optimizer
 from lib.provenance import cpu_field
 from lib.runs import Run
-from lib.splits import Split
+from lib.splits import ImageFile, Images, Split, in_memory
 
 STACK = {"cpu": 4, "cuda": 64}  # fully connected networks in one engine; convolutional ones go alone
 MICRO_BATCH = 1000  # images whose activations are in memory at once: larger batches sum gradients over these
 EVAL_BATCH = {"cpu": 500, "cuda": 2500}
+EVAL_PIXELS = {"cpu": 500 * 64**2, "cuda": 2500 * 128**2}  # larger images go in smaller batches
+TOP = 5  # the largest outputs among which ImageNet's second accuracy looks for the label
 WARM_UP = 3  # steps before a graph is recorded, in which libraries choose their algorithms
 AUGMENTATION, DROPOUT = 1 << 40, 1 << 41  # added to an epoch's seed, which alone gives the order of the images
 
@@ -49,7 +57,7 @@ def capacity(model: str, device: str) -> int:
 @functools.cache
 def _is_stackable(model: str) -> bool:
     with torch.random.fork_rng(devices=[]):
-        return can_be_stacked(build_model(model, width=0.1))
+        return can_be_stacked(build_model(model, width=0.125))
 
 
 def initial_state(run: Run, classes: int, size: int) -> State:
@@ -60,7 +68,7 @@ def initial_state(run: Run, classes: int, size: int) -> State:
 def _network(run: Run, classes: int, size: int) -> torch.nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return build_model(run.model, classes, size, run.width, run.dropout)
+        return build_model(run.model, classes, size, run.width, run.dropout).to(weights_dtype(run))
 
 
 class Engine:
@@ -75,7 +83,7 @@ class Engine:
     """
 
     def __init__(self, run: Run, count: int, classes: int, size: int, device: str):
-        self.plan, self.count, self.device = plan(run), count, device
+        self.plan, self.count, self.size, self.device = plan(run), count, size, device
         self.stack = Stack([_network(run, classes, size)] * count)
         self.stack.to(device, memory_format=torch.channels_last)
         parameters = dict(self.stack.named_parameters())
@@ -88,7 +96,12 @@ class Engine:
         self.loss = torch.zeros(count, dtype=torch.float64, device=device)  # summed over the epoch so far
         self.correct = torch.zeros(count, dtype=torch.int64, device=device)
         self.graphs: dict[int, Any] = {}  # by size of batch
-        self.stream = torch.cuda.Stream() if device == "cuda" else None
+        self.feed: Feed | None = None  # of images that are not on the device
+        self.shared = None  # the stack as part of a run of several processes
+        if distributed.world() > 1:
+            distributed.synchronize_batch_norm(self.stack)
+            self.shared = DistributedDataParallel(self.stack, broadcast_buffers=False)  # they are equal
+        self.stream = torch.cuda.Stream() if device == "cuda" and not self.shared else None
         if device == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
             torch.backends.cudnn.benchmark = True
@@ -111,21 +124,33 @@ class Engine:
                     tensor.copy_(state[name]) if name in state else tensor.zero_()
 
     def _load_data(self, inputs: Sequence[Inputs]) -> None:
-        """All distinct training images behind one another, and where each run's begin."""
+        """The training images, and the places of everything that goes with them."""
         count = len(inputs[0].train)
-        images = {data.source: data.train.images for data in inputs}
-        first = {source: index * count for index, source in enumerate(images)}
         self.sizes = batch_sizes(count, self.plan.batch_size)
-        self._place("images", torch.cat(list(images.values())) if len(images) > 1 else next(iter(images.values())))
-        self._place("offset", torch.tensor([[first[data.source]] for data in inputs], device=self.device))
+        if min(self.sizes) < distributed.world():
+            raise InputError(f"batches of {min(self.sizes)} images cannot be shared by {distributed.world()} processes")
         self._place("labels", torch.stack([data.train.labels for data in inputs]))
         self._place("order", torch.zeros_like(self.labels))
+        self._load_images([data.train.images for data in inputs], [data.source for data in inputs])
         if is_augmented(self.plan):
-            self._place("uniform", torch.zeros(*self.labels.shape, DRAWS, device=self.device))
+            self._place("uniform", torch.zeros(*self.labels.shape, draws(self.plan), device=self.device))
         held_out = [data.validation for data in inputs if data.validation]
-        self.validation = None  # images [K, N, 3, S, S] and labels [K, N]
-        if held_out:
-            self.validation = Split(*(torch.stack([getattr(s, name) for s in held_out]) for name in vars(held_out[0])))
+        self.validation = held_out[0] if held_out else None
+        if len(held_out) > 1:  # images [K, N, 3, S, S] and labels [K, N]
+            images = torch.stack([in_memory(split.images) for split in held_out])
+            self.validation = Split(images, torch.stack([split.labels for split in held_out]))
+
+    def _load_images(self, images: Sequence[Images], sources: Sequence[tuple]) -> None:
+        """All distinct images behind one another, and where each run's begin; of images in files, room for a batch."""
+        distinct = dict(zip(sources, images, strict=True))
+        first = {source: index * len(images[0]) for index, source in enumerate(distinct)}
+        self._place("offset", torch.tensor([[first[source]] for source in sources], device=self.device))
+        self.feed = Feed(images, pin=self.device == "cuda") if isinstance(images[0], ImageFile) else None
+        if self.feed:
+            shape = self.count, max(self.sizes), *images[0].shape[1:]
+            self._place("images", torch.empty(shape, dtype=images[0].dtype, device=self.device))
+        else:
+            self._place("images", torch.cat(list(distinct.values())) if len(distinct) > 1 else images[0])
 
     def _place(self, name: str, value: Tensor) -> None:
         """Set a tensor: on CUDA where the graphs expect it; where it has another shape, they are void."""
@@ -163,25 +188,34 @@ class Engine:
         with self._on_stream():
             self.order.copy_(torch.stack([torch.randperm(count, generator=_generator(seed)) for seed in seeds]))
             if is_augmented(self.plan):
-                draws = [torch.rand(count, DRAWS, generator=_generator(seed + AUGMENTATION)) for seed in seeds]
-                self.uniform.copy_(torch.stack(draws))
+                shape = count, draws(self.plan)
+                numbers = [torch.rand(shape, generator=_generator(seed + AUGMENTATION)) for seed in seeds]
+                self.uniform.copy_(torch.stack(numbers))
             self.optimizer.rates.copy_(torch.tensor(rates))
             for total in (self.position, self.loss, self.correct):
                 total.zero_()
         for generator, seed in zip(self.generators, seeds, strict=False):  # none without dropout
-            generator.manual_seed(seed + DROPOUT)
+            generator.manual_seed(seed + DROPOUT * (1 + distributed.rank()))
         self.stack.train()
-        self.done = 0
+        self._go_to(0)
 
     def resume(self, step: int, losses: Sequence[float], correct: Sequence[int], states: Sequence[State]) -> None:
         """Go to a step within the epoch just begun, with the sums [K] over what lies before it."""
-        self.done = step
+        self._go_to(step)
         with self._on_stream():
             self.position.fill_(sum(self.sizes[:step]))
             self.loss.copy_(torch.tensor(losses, dtype=torch.float64))
             self.correct.copy_(torch.tensor(correct))
         for generator, state in zip(self.generators, states, strict=False):
             generator.set_state(state["generator"])
+
+    def _go_to(self, step: int) -> None:
+        """Count the steps from here; images from files are read from here."""
+        self.done = step
+        if self.feed:
+            starts = itertools.accumulate(self.sizes[:-1], initial=0)
+            parts = [(start, distributed.part(size)) for start, size in zip(starts, self.sizes, strict=True)]
+            self.feed.begin(self.order.cpu(), [slice(s + part.start, s + part.stop) for s, part in parts[step:]])
 
     @property
     def steps_left(self) -> int:
@@ -193,29 +227,44 @@ class Engine:
         size = self.sizes[self.done]
         self.done += 1
         with self._on_stream():
+            if self.feed:
+                batch = self.feed.next()
+                self.images[:, : batch.shape[1]].copy_(batch, non_blocking=True)
             self.graphs[size].replay() if self.stream else self._step(size)
 
     def _step(self, size: int) -> None:
-        parameters, gradients = list(self.optimizer.parameters.values()), []
-        for start in range(0, size, MICRO_BATCH):
-            columns = self.position + torch.arange(start, min(start + MICRO_BATCH, size), device=self.device)
+        mine, gradients = distributed.part(size), []
+        for start in range(mine.start, mine.stop, MICRO_BATCH):
+            stop = min(start + MICRO_BATCH, mine.stop)
+            columns = self.position + torch.arange(start, stop, device=self.device)
             order = self.order.index_select(1, columns)
             labels = self.labels.gather(1, order)
-            logits = forward(self.plan, self.stack, self._batch(order, columns))
+            fed = self.images[:, start - mine.start : stop - mine.start] if self.feed else None
+            logits = forward(self.plan, self.shared or self.stack, self._batch(order, columns, fed))
             losses = cross_entropy(logits, labels)
-            parts = torch.autograd.grad(losses.sum() / size, parameters)
+            parts = self._gradients(losses.sum() / size)
             gradients = [total + part for total, part in zip(gradients, parts, strict=True)] if gradients else parts
             self.loss += losses.detach()
             self.correct += (logits.argmax(dim=2) == labels).sum(dim=1)
         self.optimizer.step(gradients)
         self.position += size
 
-    def _batch(self, order: Tensor, columns: Tensor) -> Tensor:
-        """The images [K, N, 3, S, S] at order [K, N], which stands in these columns [N] of the epoch's."""
-        images = self.images[(order + self.offset).flatten()]
+    def _gradients(self, loss: Tensor) -> Sequence[Tensor]:
+        """Of this loss; of the sum of all processes' losses in a run of several."""
+        parameters = list(self.optimizer.parameters.values())
+        if not self.shared:
+            return torch.autograd.grad(loss, parameters)
+        self.shared.zero_grad()
+        (loss * distributed.world()).backward()  # DistributedDataParallel takes the mean of the processes' gradients
+        return [parameter.grad for parameter in parameters]
+
+    def _batch(self, order: Tensor, columns: Tensor, fed: Tensor | None) -> Tensor:
+        """The images [K, N, 3, S, S] at order [K, N], which stands in these columns [N] of the epoch's; made of the
+        images [K, N, 3, H, W] that were fed, if any."""
+        images = self.images[(order + self.offset).flatten()] if fed is None else fed.flatten(0, 1)
         if is_augmented(self.plan):
             images = augment(self.plan, images, self.uniform.index_select(1, columns).flatten(0, 1))
-        return images.unflatten(0, order.shape)
+        return network_inputs(self.plan.model, images, self.size).unflatten(0, order.shape)
 
     def _record(self) -> None:
         """Record the step as a graph for each size of batch. It spoils the state, which is to be set afterwards."""
@@ -237,18 +286,18 @@ class Engine:
     def totals(self) -> tuple[list[float], list[int]]:
         """Loss and number of correct answers [K], summed over the epoch so far; waits for the device."""
         with self._on_stream():
-            return self.loss.tolist(), self.correct.tolist()
+            return distributed.total(self.loss).tolist(), distributed.total(self.correct).tolist()
 
     def _on_stream(self) -> contextlib.AbstractContextManager:
         return torch.cuda.stream(self.stream) if self.stream else contextlib.nullcontext()
 
     # --- evaluation ---
 
-    def evaluate(self, images: Tensor, labels: Tensor, index: int | None = None) -> Tensor:
-        """Mean loss and accuracy, in eval mode, of all networks [2, K] or of one [2, 1]; on the device.
+    def evaluate(self, images: Images, labels: Tensor, index: int | None = None) -> Tensor:
+        """Mean loss, accuracy and top-5 accuracy, in eval mode, of all networks [3, K] or of one [3, 1]; on the device.
 
         Args:
-            images: the same for all [N, 3, S, S], or each its own [K, N, 3, S, S].
+            images: the same for all [N, 3, H, W], or each its own [K, N, 3, H, W].
             labels: [N] or [K, N].
             index: which network; None: all.
         """
@@ -257,13 +306,23 @@ class Engine:
         with self._on_stream(), torch.inference_mode():
             stack, count = (self.stack, self.count) if index is None else (self._alone(index), 1)
             self.stack.eval()
-            images, labels = images.expand(count, *images.shape[-4:]), labels.expand(count, -1)
-            sums = torch.zeros(2, count, dtype=torch.float64, device=self.device)
-            parts = (tensor.split(EVAL_BATCH[self.device], dim=1) for tensor in (images, labels))
-            for batch, truth in zip(*parts, strict=True):
-                logits = forward(self.plan, stack, batch)
-                sums += torch.stack([cross_entropy(logits, truth), (logits.argmax(dim=2) == truth).sum(dim=1)])
-            return sums / labels.shape[1]
+            sums = torch.zeros(3, count, dtype=torch.float64, device=self.device)
+            for batch, truth in self._chunks(images, labels.expand(count, -1)):
+                logits = forward(self.plan, stack, network_inputs(self.plan.model, batch, self.size))
+                best = logits.topk(min(TOP, logits.shape[2]), dim=2).indices == truth.unsqueeze(2)
+                correct = (logits.argmax(dim=2) == truth).sum(dim=1)
+                sums += torch.stack([cross_entropy(logits, truth), correct, best.any(dim=2).sum(dim=1)])
+            return distributed.total(sums) / labels.shape[-1]
+
+    def _chunks(self, images: Images, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """This process's batches of images [K, n, 3, H, W] and labels [K, n], of labels [K, N] in all."""
+        size = max(1, min(EVAL_BATCH[self.device], EVAL_PIXELS[self.device] // self.size**2))
+        starts = range(0, labels.shape[1], size)
+        for start in starts[distributed.rank() :: distributed.world()]:
+            chunk = slice(start, start + size)
+            batch = images[chunk] if len(images.shape) == 4 else images[:, chunk]
+            batch = in_memory(batch).to(self.device, non_blocking=True)
+            yield batch.expand(len(labels), *batch.shape[-4:]), labels[:, chunk]
 
     def read(self, values: Tensor) -> list:
         """What evaluate returned, as numbers; waits for the device."""
@@ -279,10 +338,10 @@ class Engine:
 
 
 def forward(run: Run, stack: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-    """Logits [K, N, classes] in fp32; convolutions and matrix products in bf16 where run and hardware have it."""
-    dtype = autocast_dtype(run, images.device.type)
-    with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None, cache_enabled=False):
-        return stack(images).float()
+    """Logits [K, N, classes] in the weights' precision; convolutions and matrix products in that of arithmetic()."""
+    dtype, weights = arithmetic(run, images.device.type), weights_dtype(run)
+    with torch.autocast(images.device.type, dtype, enabled=dtype == torch.bfloat16, cache_enabled=False):
+        return stack(images.to(weights)).to(weights)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -298,14 +357,19 @@ def _hardware_bf16(device: str) -> bool:
     return torch.backends.mkldnn.is_available() and "avx512_bf16" in cpu_field("flags").split()
 
 
-def autocast_dtype(run: Run, device: str) -> torch.dtype | None:
-    """bfloat16 where a run may use it and the hardware has it; None: fp32 throughout.
+def arithmetic(run: Run, device: str) -> torch.dtype:
+    """What convolutions and matrix products are computed in: bfloat16 where a run may use it and the hardware has it.
 
     Raises:
         InputError: unknown precision.
     """
-    one_of("precision", run.precision, ("auto", "fp32"))
-    return torch.bfloat16 if run.precision == "auto" and _hardware_bf16(device) else None
+    one_of("precision", run.precision, ("auto", "fp32", "fp64"))
+    return torch.bfloat16 if run.precision == "auto" and _hardware_bf16(device) else weights_dtype(run)
+
+
+def weights_dtype(run: Run) -> torch.dtype:
+    """What all else is computed in."""
+    return torch.float64 if run.precision == "fp64" else torch.float32
 
 
 def _generator(seed: int) -> torch.Generator:

@@ -1,7 +1,10 @@
-"""A run's data on its device: subset, randomized, standardized. There is no loader: everything is a tensor."""
+"""A run's data on its device: subset, randomized, as the network takes it.
 
-import functools
+What fits lies on the device as one tensor, and there is no loader. Photographs that do not fit stay in their file.
+"""
+
 import math
+import os
 from dataclasses import dataclass
 
 import torch
@@ -9,18 +12,30 @@ from torch import Tensor
 
 from lib.config import InputError
 from lib.corruption import randomize
-from lib.preprocessing import center_crop, crop_size, flip_and_rotate, random_crop, standardize
+from lib.preprocessing import (
+    PHOTO_DRAWS,
+    augment_photos,
+    center_crop,
+    crop_size,
+    flip_and_rotate,
+    random_crop,
+    standardize,
+    symmetric,
+)
 from lib.runs import Run
-from lib.splits import Dataset, Split, stratified_order, stratified_subset
+from lib.splits import Dataset, ImageFile, Images, Split, stratified_order, stratified_subset
 
 DRAWS = 4  # random numbers that augmentation takes for an image: two for the crop, one for flip and rotation each
 CHUNK = 500  # images standardized at a time
+SHARE = 0.5  # of the device's free memory that the images of one split may take
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A run's splits. Images are standardized network inputs, but `train`'s of an augmented run: those stay whole,
-    uint8, and augment() makes inputs of a batch. source names the training images: equal for equal images."""
+    """A run's splits. Images are network inputs, float32; or whole images, uint8, of which network_inputs() or
+    augment() makes inputs batch by batch: those of augmented runs and all photographs.
+
+    source names the training images: equal for equal images."""
 
     train: Split
     validation: Split | None
@@ -29,21 +44,13 @@ class Inputs:
     changed_test: Split | None
     source: tuple
 
-    @functools.cached_property
-    def evaluated_train(self) -> Split:
-        """The training split as evaluated: center-cropped where training augments it."""
-        size = crop_size(self.train.images.shape[-1])
-        standard = self.train.images.dtype == torch.float32
-        return self.train if standard else Split(_standard(self.train.images, size), self.train.labels)
-
 
 class InputMaker:
     """Makes the inputs of runs on one data set; images that several runs share are made and held once."""
 
     def __init__(self, dataset: Dataset, device: str):
         self.dataset, self.device = dataset, device
-        self.size = crop_size(dataset.train.images.shape[-1])
-        self._images: dict[tuple, Tensor] = {}
+        self._images: dict[tuple, Images] = {}
 
     def make(self, run: Run) -> Inputs:
         """The inputs of a run.
@@ -51,46 +58,98 @@ class InputMaker:
         Raises:
             InputError: settings that the data set cannot take.
         """
-        augmented = is_augmented(run)
-        if run.pixels != "original" and augmented:
-            raise InputError(f"augmentation of {run.pixels} pixels is not defined: use pixels 'original'")
+        self._check(run)
         subset = stratified_subset(self.dataset.train, run.train_size, run.seed)
-        randomized = randomize(
-            Dataset(**vars(self.dataset) | {"train": subset}), run.pixels, run.label_corruption, run.seed
-        )
+        dataset, size = Dataset(**vars(self.dataset) | {"train": subset}), self.size(run)
+        randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size)
         train, validation = _hold_out(randomized.train, run.validation_size, run.seed)
-        by_seed = run.pixels != "original" or run.train_size or run.validation_size
+        augmented, by_seed = is_augmented(run), run.pixels != "original" or run.train_size or run.validation_size
         source = (run.pixels, run.train_size, run.validation_size, augmented, run.seed if by_seed else None)
         changed = randomized.changed_test
         return Inputs(
-            self._split(train, ("train", *source), raw=augmented),
-            validation and self._split(validation, ("validation", *source)),
-            self._split(stratified_subset(randomized.test, run.test_size, 0), ("test", run.test_size)),
-            self._split(randomized.test, ("test", None)),
-            changed and self._split(changed, ("changed test", *source)),
+            self._split(run, train, ("train", *source), whole=augmented),
+            validation and self._split(run, validation, ("validation", *source)),
+            self._split(run, stratified_subset(randomized.test, run.test_size, 0), ("test", run.test_size)),
+            self._split(run, randomized.test, ("test", None)),
+            changed and self._split(run, changed, ("changed test", *source)),
             source,
         )
 
-    def _split(self, split: Split, name: tuple, raw: bool = False) -> Split:
+    def size(self, run: Run) -> int:
+        """Height and width of what the run's network sees."""
+        return input_size(run.model, self.dataset.train.images.shape[-1])
+
+    def _check(self, run: Run) -> None:
+        if run.pixels != "original" and is_augmented(run):
+            raise InputError(f"augmentation of {run.pixels} pixels is not defined: use pixels 'original'")
+        if run.photo_augmentation and (run.random_crop or run.flip_and_rotate):
+            raise InputError("photo_augmentation has a crop and a mirror image of its own: use it alone")
+        count = len(self.dataset.classes)
+        if run.classes not in (None, count):
+            raise InputError(f"a run on {run.classes} classes needs a data set of so many, not of {count}")
+
+    def _split(self, run: Run, split: Split, name: tuple, whole: bool = False) -> Split:
+        name = (name, run.model in SEE_ALL)
         if name not in self._images:
-            images = split.images if raw else _standard(split.images, self.size)
-            if self.device == "cuda":
+            images, is_file = split.images, isinstance(split.images, ImageFile)
+            if is_file and fits(images, self.device):
+                images = images.read()
+            if not is_file and not whole:
+                images = torch.cat([network_inputs(run.model, part, self.size(run)) for part in images.split(CHUNK)])
+            if self.device == "cuda" and isinstance(images, Tensor):
                 images = images.to(self.device, memory_format=torch.channels_last)
             self._images[name] = images
         return Split(self._images[name], split.labels.to(self.device))
 
 
+def fits(images: ImageFile, device: str) -> bool:
+    """Whether the images may be held in the device's memory, by what is free of it now."""
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+    else:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return math.prod(images.shape) <= SHARE * free
+
+
+SEE_ALL = ("inception_v3",)  # networks that see whole images, in -1..1; others see a standardized crop
+
+
+def input_size(model: str, image_size: int) -> int:
+    """Height and width of what a network sees of square images of this size."""
+    return image_size if model in SEE_ALL else crop_size(image_size)
+
+
+def network_inputs(model: str, images: Tensor, size: int) -> Tensor:
+    """What a network sees of images [N, 3, H, W] in 0..255, [N, 3, size, size]; float32 images are that already."""
+    if images.dtype == torch.float32:
+        return images
+    return _as_seen(model, images, size)
+
+
+def _as_seen(model: str, images: Tensor, size: int) -> Tensor:
+    return symmetric(images) if model in SEE_ALL else standardize(center_crop(images, size))
+
+
 def is_augmented(run: Run) -> bool:
     """Whether a run changes its training images from epoch to epoch."""
-    return run.random_crop or run.flip_and_rotate
+    return run.random_crop or run.flip_and_rotate or run.photo_augmentation
+
+
+def draws(run: Run) -> int:
+    """How many random numbers in [0, 1) augment() takes for an image."""
+    return PHOTO_DRAWS if run.photo_augmentation else DRAWS
 
 
 def augment(run: Run, images: Tensor, uniform: Tensor) -> Tensor:
-    """Network inputs of whole images [N, 3, H, W], from their random numbers in [0, 1), uniform [N, DRAWS]."""
-    size = crop_size(images.shape[-1])
+    """Network inputs of whole images [N, 3, H, W], from their random numbers in [0, 1), uniform [N, draws(run)]."""
+    size = input_size(run.model, images.shape[-1])
+    if run.photo_augmentation:
+        images = augment_photos(images, uniform)
     if run.flip_and_rotate:
         images = flip_and_rotate(images, uniform[:, 2:])
-    return standardize(random_crop(images, size, uniform[:, :2]) if run.random_crop else center_crop(images, size))
+    if run.random_crop:
+        images = random_crop(images, size, uniform[:, :2])
+    return _as_seen(run.model, images, size)
 
 
 def batch_sizes(images: int, batch_size: int | None) -> list[int]:
@@ -99,10 +158,6 @@ def batch_sizes(images: int, batch_size: int | None) -> list[int]:
     steps = math.ceil(images / (batch_size or images))
     size, larger = divmod(images, steps)
     return [size + 1] * larger + [size] * (steps - larger)
-
-
-def _standard(images: Tensor, size: int) -> Tensor:
-    return torch.cat([standardize(center_crop(part, size)) for part in images.split(CHUNK)])
 
 
 def _hold_out(train: Split, size: int, seed: int) -> tuple[Split, Split | None]:

@@ -1,6 +1,6 @@
-"""The paper's CIFAR-10 networks (its appendix A), to the parameter.
+"""The paper's CIFAR-10 networks (its appendix A), to the parameter, and torchvision's Inception V3.
 
-Every network maps standardized images [N, 3, S, S] to logits [N, classes]. The paper states neither
+Every network maps images [N, 3, S, S], as lib/inputs.py makes them, to logits [N, classes]. The paper states neither
 initialization nor batch-norm constants: weights are He-normal, biases zero, batch norm as PyTorch has it.
 """
 
@@ -17,8 +17,9 @@ from lib.config import InputError, one_of
 # Stages of the small Inception: (1x1 filters, 3x3 filters) of an Inception module,
 # or one number, the 3x3 stride-2 filters of a downsampling module.
 INCEPTION_STAGES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
-MODELS = ("inception", "inception_no_bn", "alexnet", "mlp_3x512", "mlp_1x512")
-HAS_DROPOUT = ("alexnet", "mlp_3x512", "mlp_1x512")  # the networks with hidden fully connected layers
+MODELS = ("inception", "inception_no_bn", "alexnet", "mlp_3x512", "mlp_1x512", "inception_v3")
+HAS_DROPOUT = ("alexnet", "mlp_3x512", "mlp_1x512", "inception_v3")
+V3_MIN_SIZE = 75  # pixels: Inception V3's last feature map is 1x1 then
 
 
 class ShiftBatchNorm(nn.BatchNorm2d):
@@ -135,6 +136,44 @@ def mlp(num_classes: int, image_size: int, width: float, dropout: float, depth: 
     return nn.Sequential(*layers, nn.Linear(inputs, num_classes))
 
 
+class Enlarge(nn.Module):
+    """Images smaller than `size` enlarged to it, bilinear between pixels; others as they are."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, max(H, size), max(W, size)]."""
+        if min(x.shape[-2:]) >= self.size:
+            return x
+        return F.interpolate(x, size=[max(side, self.size) for side in x.shape[-2:]], mode="bilinear")
+
+
+def inception_v3(num_classes: int, width: float, dropout: float) -> nn.Sequential:
+    """torchvision's Inception V3 (Szegedy et al., 2016) without the auxiliary head: 23,834,568 parameters at width 1
+    for 1,000 classes; for images of any size.
+
+    Raises:
+        InputError: a width that is not a multiple of 1/16, as all its numbers of filters are of 16.
+    """
+    from torchvision.models import inception as v3  # a second to import, for those who need it
+
+    if width <= 0 or not (16 * width).is_integer():
+        raise InputError(f"width {width:g} is not allowed for inception_v3: a multiple of 1/16")
+
+    def conv(channels_in: int, channels_out: int, **options: int) -> nn.Module:
+        channels_in = channels_in if channels_in == 3 else round(channels_in * width)
+        return v3.BasicConv2d(channels_in, round(channels_out * width), **options)
+
+    modules = v3.InceptionA, v3.InceptionB, v3.InceptionC, v3.InceptionD, v3.InceptionE, v3.InceptionAux
+    blocks = [conv, *(functools.partial(module, conv_block=conv) for module in modules)]
+    network = v3.Inception3(aux_logits=False, inception_blocks=blocks, init_weights=False)
+    network.fc = nn.Linear(round(network.fc.in_features * width), num_classes)
+    network.dropout = Dropout(dropout) if dropout else nn.Identity()
+    return nn.Sequential(Enlarge(V3_MIN_SIZE), network)
+
+
 def build_model(
     name: str, num_classes: int = 10, image_size: int = 28, width: float = 1.0, dropout: float = 0.0
 ) -> nn.Sequential:
@@ -145,15 +184,18 @@ def build_model(
         num_classes: logits.
         image_size: height and width of the input in pixels.
         width: factor on the number of filters and hidden units; 1 is the paper's network.
-        dropout: probability of zeroing a hidden fully connected unit; only networks in HAS_DROPOUT take one.
+        dropout: probability of zeroing an input of Inception V3's last layer, or a hidden fully connected unit of the
+            other networks in HAS_DROPOUT; the rest take none.
 
     Raises:
-        InputError: unknown name, or dropout for a network without hidden fully connected layers.
+        InputError: unknown name, dropout for a network that takes none, or a width that Inception V3 cannot have.
     """
     one_of("model", name, MODELS)
     if dropout and name not in HAS_DROPOUT:
         raise InputError(f"model {name!r} takes no dropout; allowed for: {', '.join(HAS_DROPOUT)}")
-    if name.startswith("inception"):
+    if name == "inception_v3":
+        model = inception_v3(num_classes, width, dropout)
+    elif name.startswith("inception"):
         model = inception(num_classes, image_size, width, batch_norm=name == "inception")
     elif name == "alexnet":
         model = alexnet(num_classes, image_size, width, dropout)

@@ -1,8 +1,8 @@
-"""SGD with momentum and Adam for K networks at once, each with its own learning rate and weight decay.
+"""SGD with momentum, Adam and RMSProp for K networks at once, each with its own learning rate and weight decay.
 
 torch.optim's have one learning rate for all, and its fused kernels fill a GPU only with far more parameters than
 one of these networks has. Here a rate is a tensor, so a step can be part of a CUDA graph, and one pass updates the
-stacked parameters of all networks. Equal to torch.optim's up to rounding.
+stacked parameters of all networks. SGD and Adam equal torch.optim's up to rounding, RMSProp TensorFlow's.
 """
 
 import math
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from lib.config import one_of
 
+RMSPROP_DECAY, RMSPROP_EPSILON = 0.9, 1.0  # Szegedy et al. (2016), section 8
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8  # Kingma & Ba's, and torch's, defaults
 
 
 class Optimizer:
-    """What both have: rates [K], weight decays [K], and buffers beside the parameters.
+    """What all have: rates [K], weight decays [K], and buffers beside the parameters.
 
-    Weight decay is an L2 term in the gradient of weights, not of biases and batch-norm shifts (as TF-Slim's).
+    Weight decay is an L2 term in the gradient of weights, not of biases and of batch norm's scales and shifts (as
+    TF-Slim's).
     """
 
     kinds: tuple[str, ...] = ()
@@ -38,7 +40,7 @@ class Optimizer:
     def step(self, gradients: list[Tensor]) -> None:
         """Update all parameters from their gradients, in the order of `parameters`."""
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-            if self.decays and name.endswith("weight"):
+            if self.decays and name.endswith("weight") and parameter.dim() > 1:  # a scale has one
                 gradient = gradient.addcmul(parameter, _along(self.weight_decays, parameter))
             self._update(name, parameter, gradient)
 
@@ -87,20 +89,44 @@ class Adam(Optimizer):
         parameter.sub_(rate * mean / scale)
 
 
+class RMSProp(Optimizer):
+    """TensorFlow's, as Inception V3 was trained: the mean of squares starts at 1, epsilon is under the root and the
+    rate inside the velocity; torch.optim.RMSprop differs in all three.
+
+    square = decay * square + (1 - decay) * gradient ** 2
+    velocity = momentum * velocity + rate * gradient / sqrt(square + epsilon); parameter -= velocity
+    """
+
+    kinds = ("velocity", "less")  # less: square - 1, because what a new run lacks starts at zero
+
+    def __init__(self, parameters: dict[str, Tensor], count: int, momentum: float):
+        super().__init__(parameters, count)
+        self.momentum = momentum
+
+    def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
+        velocity, less = (self.buffers[f"{kind}.{name}"] for kind in self.kinds)
+        less.mul_(RMSPROP_DECAY).addcmul_(gradient, gradient, value=1 - RMSPROP_DECAY).sub_(1 - RMSPROP_DECAY)
+        step = gradient * torch.rsqrt(less + (1 + RMSPROP_EPSILON)) * _along(self.rates, parameter)
+        torch.add(step, velocity, alpha=self.momentum, out=velocity)
+        parameter.sub_(velocity)
+
+
 def build_optimizer(name: str, parameters: dict[str, Tensor], count: int, momentum: float) -> Optimizer:
     """An optimizer of K = `count` networks.
 
     Args:
-        name: 'sgd' or 'adam'.
+        name: 'sgd', 'adam' or 'rmsprop'.
         parameters: by name; of K networks stacked, [K, ...] of three dimensions; of one, of any shape.
         count: K.
-        momentum: of SGD.
+        momentum: of SGD and RMSProp.
 
     Raises:
         InputError: unknown name.
     """
-    one_of("optimizer", name, ("sgd", "adam"))
-    return SGD(parameters, count, momentum) if name == "sgd" else Adam(parameters, count)
+    one_of("optimizer", name, ("sgd", "adam", "rmsprop"))
+    if name == "adam":
+        return Adam(parameters, count)
+    return (SGD if name == "sgd" else RMSProp)(parameters, count, momentum)
 
 
 def _along(values: Tensor, parameter: Tensor) -> Tensor:

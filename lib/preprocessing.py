@@ -11,6 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MAX_ROTATION = 25.0  # degrees, the paper's appendix E
+# Random crops and colours of photographs, as TF-Slim's Inception preprocessing of the time has them, but for the
+# least area: 8 % as Szegedy et al. (2015) and torchvision state it, where that code has 5 %.
+AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+BRIGHTNESS, CONTRAST, SATURATION, HUE = 32 / 255, (0.5, 1.5), (0.5, 1.5), 0.2  # hue in turns
+LUMA = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))  # RGB to NTSC's YIQ
+PHOTO_DRAWS = 9  # random numbers that augment_photos takes for an image
 
 
 def crop_size(size: int) -> int:
@@ -48,6 +54,50 @@ def flip_and_rotate(images: Tensor, uniform: Tensor) -> Tensor:
     matrix = torch.stack(rows, dim=1).view(-1, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False)
+
+
+def augment_photos(images: Tensor, uniform: Tensor) -> Tensor:
+    """A random window of each photograph [N, 3, S, S], enlarged to S x S, half of them mirrored, with another
+    brightness, contrast, saturation and hue, as its nine numbers in [0, 1) say, uniform [N, PHOTO_DRAWS].
+
+    Returns float32 in 0..255.
+    """
+    return _change_colours(_resized_crop(images, uniform[:, :5]), uniform[:, 5:])
+
+
+def _resized_crop(images: Tensor, uniform: Tensor) -> Tensor:
+    """Windows of random area, aspect, place and handedness, uniform [N, 5]; bilinear between pixels."""
+    area = AREA[0] + uniform[:, 0] * (AREA[1] - AREA[0])
+    aspect = (math.log(ASPECT[0]) + uniform[:, 1] * math.log(ASPECT[1] / ASPECT[0])).exp()
+    width, height = (area * aspect).sqrt().clamp(max=1), (area / aspect).sqrt().clamp(max=1)  # shares of the image
+    x, y = (1 - width) * (2 * uniform[:, 2] - 1), (1 - height) * (2 * uniform[:, 3] - 1)
+    mirror, zero = torch.where(uniform[:, 4] < 0.5, -1.0, 1.0), torch.zeros_like(area)
+    matrix = torch.stack([mirror * width, zero, x, zero, height, y], dim=1).view(-1, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def _change_colours(images: Tensor, uniform: Tensor) -> Tensor:
+    """Saturation and hue are scale and angle of the two chroma components of YIQ, uniform [N, 4]."""
+    turn = 2 * math.pi * HUE * (2 * uniform[:, 3] - 1)
+    brightness = 255 * BRIGHTNESS * (2 * uniform[:, 0] - 1)
+    contrast, saturation = (
+        low + uniform[:, column] * (high - low) for column, (low, high) in ((1, CONTRAST), (2, SATURATION))
+    )
+    one, zero = torch.ones_like(turn), torch.zeros_like(turn)
+    cosine, sine = saturation * turn.cos(), saturation * turn.sin()
+    chroma = torch.stack([one, zero, zero, zero, cosine, -sine, zero, sine, cosine], dim=1).view(-1, 3, 3)
+    luma = torch.tensor(LUMA, device=images.device)
+    colours = torch.linalg.inv(luma) @ chroma @ luma
+    images = (colours @ images.flatten(2)).view(images.shape)
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    contrast, brightness = (value.view(-1, 1, 1, 1) for value in (contrast, brightness))
+    return ((images - mean) * contrast + mean + brightness).clamp(0, 255)
+
+
+def symmetric(images: Tensor) -> Tensor:
+    """Images in 0..255, of any shape and number type, as float32 in -1..1: TF-Slim's Inception preprocessing."""
+    return images.float() / 127.5 - 1
 
 
 def standardize(images: Tensor) -> Tensor:

@@ -25,17 +25,22 @@ from lib.config import InputError
 from lib.statistics import crossing
 
 RECIPE = 2  # bump by hand when training itself changes: older records then no longer count as these runs
+LATER = {"classes": None, "photo_augmentation": False}  # settings younger than the recipe: no part of keys at these
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_train_accuracy")
-HISTORY_COLUMNS += ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "seconds")
+HISTORY_COLUMNS += ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "test_top5_accuracy")
+HISTORY_COLUMNS += ("seconds",)
 REACHED = ("overfit_epochs", "overfit_steps", "fitted_epochs", "fitted_steps")
 RESULT_COLUMNS = ("randomization", "regularizers", "outcome", "epochs_run", "overfit_time")
-RESULT_COLUMNS += ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
-RESULT_COLUMNS += ("changed_test_loss", "changed_test_accuracy", *REACHED, "running_train_accuracy")
-RESULT_COLUMNS += ("last_test_accuracy", "best_test_accuracy", "early_stopped_test_accuracy")
+RESULT_COLUMNS += ("train_loss", "train_accuracy", "train_top5_accuracy")
+RESULT_COLUMNS += ("test_loss", "test_accuracy", "test_top5_accuracy")
+RESULT_COLUMNS += ("changed_test_loss", "changed_test_accuracy", "changed_test_top5_accuracy")
+RESULT_COLUMNS += (*REACHED, "running_train_accuracy")
+RESULT_COLUMNS += ("last_test_accuracy", "best_test_accuracy", "best_test_top5_accuracy")
+RESULT_COLUMNS += ("early_stopped_test_accuracy",)
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Run:
     pixels: str = "original"
     label_corruption: float = 0.0
     width: float = 1.0
-    optimizer: str = "sgd"  # or "adam"
+    optimizer: str = "sgd"  # or "adam", "rmsprop"
     learning_rate: float = 0.1
     decay: float = 0.95  # factor on the learning rate after every epoch
     momentum: float = 0.9
@@ -62,11 +67,14 @@ class Run:
     dropout: float = 0.0
     random_crop: bool = False
     flip_and_rotate: bool = False
-    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32": never
+    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32", "fp64": never
+    classes: int | None = None  # of the data set's classes, evenly spaced; None: all
+    photo_augmentation: bool = False  # resized crop, mirror image, brightness, contrast, saturation and hue
 
     def key(self, fingerprint: str) -> str:
         """16 hexadecimal digits that identify this run on the data set with this fingerprint."""
-        text = json.dumps([asdict(self), fingerprint, RECIPE], sort_keys=True)
+        settings = {name: value for name, value in asdict(self).items() if LATER.get(name, ...) != value}
+        text = json.dumps([settings, fingerprint, RECIPE], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -83,6 +91,7 @@ class Run:
         switches = {
             "random crop": self.random_crop,
             "flip and rotate": self.flip_and_rotate,
+            "augmentation": self.photo_augmentation,
             "weight decay": self.weight_decay,
             "dropout": self.dropout,
         }
@@ -104,7 +113,7 @@ class Record:
     history: one list per column, one value per epoch. train_* are running means over the epoch's
         mini-batches as trained on; eval_train_accuracy is a full pass in eval mode, made only in epochs
         whose running accuracy is at least 99 % until all are fitted once, else None.
-    final: losses and accuracies of the network after its last epoch, in eval mode, over all training
+    final: losses, accuracies and top-5 accuracies of the network after its last epoch, in eval mode, over all training
         and all test images; changed_test_* where the pixels were changed.
     outcome: 'epochs' (all were run), 'fitted' (the run's stopping rule) or 'diverged' (non-finite loss).
     reached: epochs and steps until the running training loss was below 0.05, and until every training
@@ -236,8 +245,8 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     overfit_time: epochs until the running training loss crossed OVERFIT_LOSS, linear between epochs; infinite
         where it never did.
     running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
-    best_test_accuracy is the highest of the epochs; early_stopped_test_accuracy that of the epoch with the
-    highest validation accuracy (the first of equals), where images were held out.
+    best_test_accuracy and best_test_top5_accuracy are the highest of the epochs; early_stopped_test_accuracy that
+    of the epoch with the highest validation accuracy (the first of equals), where images were held out.
     """
     rows = []
     for record in records:
@@ -270,13 +279,14 @@ def _overfit_time(record: Record) -> float:
 
 
 def _best(record: Record) -> dict[str, float | None]:
-    history = pd.DataFrame(record.history, dtype=float)
+    history = pd.DataFrame(record.history, dtype=float).reindex(columns=HISTORY_COLUMNS)
     test = history["test_accuracy"]
     held_out = history["validation_accuracy"].dropna()
     return {
         "running_train_accuracy": history["train_accuracy"].iloc[-1],
         "last_test_accuracy": test.iloc[-1],
         "best_test_accuracy": test.max(),
+        "best_test_top5_accuracy": history["test_top5_accuracy"].max(),
         "early_stopped_test_accuracy": test[held_out.idxmax()] if len(held_out) else None,
     }
 

@@ -16,15 +16,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.engine import Engine, State, autocast_dtype, capacity, initial_state, plan
-from lib.inputs import InputMaker, Inputs
+from lib import distributed
+from lib.engine import Engine, State, arithmetic, capacity, initial_state, plan
+from lib.inputs import InputMaker, Inputs, input_size
 from lib.models import count_parameters
-from lib.preprocessing import crop_size
 from lib.provenance import environment
 from lib.runs import HISTORY_COLUMNS, OVERFIT_LOSS, REACHED, Record, Run
 from lib.splits import Dataset, Split
 
 LANES = {"cpu": 1, "cuda": 8}  # engines at work at once: one of these networks does not fill a GPU
+MEASURES = ("loss", "accuracy", "top5_accuracy")  # what an evaluation gives
+NAMES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making
 CHECKPOINT_SECONDS = 10.0  # of training that a killed process may lose, beside the epoch it was in
 
@@ -135,14 +137,15 @@ class _Lane:
             row = {"train_loss": losses[index] / images, "train_accuracy": correct[index] / images}
             row["eval_train_accuracy"] = None
             if row["train_accuracy"] >= NEARLY_FITTED and member.progress.reached["fitted_epochs"] is None:
-                row["eval_train_accuracy"] = self.result(index, member.inputs.evaluated_train)[1]
+                row["eval_train_accuracy"] = self.result(index, member.inputs.train)[1]
             for name in ("validation", "test"):
-                loss, accuracy = results.get(name, [[None] * len(self.members)] * 2)
+                loss, accuracy, top5 = results.get(name, [[None] * len(self.members)] * 3)
                 row |= {f"{name}_loss": loss[index], f"{name}_accuracy": accuracy[index]}
+            row["test_top5_accuracy"] = top5[index]
             yield member, row
 
     def result(self, index: int, split: Split) -> list[float]:
-        """Loss and accuracy of one run on a split."""
+        """Loss, accuracy and top-5 accuracy of one run on a split."""
         return [values[0] for values in self.engine.read(self.engine.evaluate(split.images, split.labels, index))]
 
 
@@ -225,7 +228,7 @@ class _Training:
             saved = {}
         if saved.get("key") == run.key(self.dataset.fingerprint):
             return _Member(run, maker.make(run), Progress(**saved["progress"]), saved["state"], started)
-        state = initial_state(run, len(self.dataset.classes), maker.size)
+        state = initial_state(run, len(self.dataset.classes), maker.size(run))
         return _Member(run, maker.make(run), Progress(), state, started)
 
     def _fill(self) -> None:
@@ -254,7 +257,7 @@ class _Training:
         if not content:
             return
         if lane.engine is None or lane.engine.count != len(content):
-            size = crop_size(self.dataset.train.images.shape[-1])
+            size = input_size(lane.members[0].run.model, self.dataset.train.images.shape[-1])
             lane.engine = Engine(lane.members[0].run, len(content), len(self.dataset.classes), size, self.device)
         members = lane.members
         lane.engine.load([m.run for m in members], [m.inputs for m in members], [state for _, state in content])
@@ -267,7 +270,7 @@ class _Training:
         for lane in self.lanes:
             lane.begin()
         while any(lane.engine.steps_left for lane in self.lanes):
-            if self.interrupted():
+            if distributed.agree(self.interrupted()):
                 self._suspend(start)
             for lane in self.lanes:
                 if lane.engine.steps_left:
@@ -301,7 +304,7 @@ class _Training:
 
     def _save_one(self, member: _Member, state: State) -> None:
         path = self.checkpoint(member.run)
-        if path is None:
+        if path is None or distributed.rank():
             return
         key, partial = member.run.key(self.dataset.fingerprint), path.with_suffix(".partial")
         torch.save({"key": key, "progress": vars(member.progress), "state": state}, partial)
@@ -314,9 +317,10 @@ class _Training:
         start, member = time.perf_counter(), lane.members[index]
         inputs, run, progress = member.inputs, member.run, member.progress
         final = {}
-        splits = {"train": inputs.evaluated_train, "test": inputs.test, "changed_test": inputs.changed_test}
+        splits = {"train": inputs.train, "test": inputs.test, "changed_test": inputs.changed_test}
         for name, split in splits.items():
-            final[f"{name}_loss"], final[f"{name}_accuracy"] = lane.result(index, split) if split else (None, None)
+            values = lane.result(index, split) if split else [None] * len(MEASURES)
+            final |= {f"{name}_{measure}": value for measure, value in zip(MEASURES, values, strict=True)}
         progress.seconds += time.perf_counter() - start
         provenance = {
             "started": member.started,
@@ -324,7 +328,7 @@ class _Training:
             "parameters": count_parameters(lane.engine.stack) // lane.engine.count,
             "steps_per_epoch": len(lane.engine.sizes),
             "train_images": len(inputs.train),
-            "precision": "bf16" if autocast_dtype(run, self.device) else "fp32",
+            "precision": NAMES[arithmetic(run, self.device)],
             "data": {"source": self.dataset.source, "note": self.dataset.note},
             **machine,
         }

@@ -4,6 +4,7 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ from lib import config, report
 from lib.data import load_dataset
 from lib.report import Choice, build
 from lib.runs import Run, RunStore
-from lib.splits import Dataset, Split, fingerprint
+from lib.splits import Dataset, ImageFile, Split, fingerprint
 
 SMOKE = Choice("smoke", "digits", "cpu", {"seeds": 2})
 
@@ -51,6 +52,17 @@ def colours() -> Dataset:
         for count in (200, 40)
     ]
     return Dataset("colours", *splits, tuple("abcdefghij"), fingerprint(*splits), "made here")
+
+
+@pytest.fixture
+def photos(tmp_path) -> Dataset:
+    """40 + 20 random images of 48x48 pixels and 5 classes in files, as a packed data set of photographs."""
+    generator, splits = np.random.default_rng(0), []
+    for name, count in (("train", 40), ("test", 20)):
+        np.save(tmp_path / f"{name}.npy", generator.integers(0, 256, (count, 3, 48, 48), dtype=np.uint8))
+        images = ImageFile(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+        splits.append(Split(images, torch.arange(count) % 5))
+    return Dataset("photos", *splits, tuple("abcde"), fingerprint(*splits), "made here")
 
 
 @pytest.fixture

@@ -3,8 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lib.inputs import DRAWS, InputMaker, augment, batch_sizes
-from lib.preprocessing import center_crop, standardize
+from lib import inputs
+from lib.config import InputError
+from lib.inputs import DRAWS, InputMaker, augment, batch_sizes, draws, input_size, network_inputs
+from lib.preprocessing import center_crop, standardize, symmetric
+from lib.runs import Run
+from lib.splits import ImageFile
 
 
 @pytest.mark.parametrize(
@@ -43,10 +47,57 @@ def test_held_out_images_are_not_trained_on(digits, small_run):
     assert torch.equal(whole.unique(dim=0), parts.unique(dim=0))
 
 
+@pytest.fixture
+def photo_run() -> Run:
+    return Run("photos", "inception_v3", width=1 / 16, optimizer="rmsprop", batch_size=16, epochs=2)
+
+
+def test_inception_v3_sees_whole_photographs_others_a_standardized_crop(photos, photo_run):
+    seen = InputMaker(photos, "cpu").make(photo_run).train
+    assert seen.images.dtype == torch.uint8  # made into inputs batch by batch
+    assert torch.equal(network_inputs("inception_v3", seen.images, 48), symmetric(photos.train.images.read()))
+    alexnet = network_inputs("alexnet", seen.images, input_size("alexnet", 48))
+    assert torch.equal(alexnet, standardize(center_crop(photos.train.images.read(), 42)))
+
+
+def test_photographs_that_do_not_fit_stay_in_their_file(photos, photo_run, monkeypatch):
+    assert isinstance(InputMaker(photos, "cpu").make(photo_run).train.images, torch.Tensor)
+    monkeypatch.setattr(inputs, "SHARE", 0.0)
+    made = InputMaker(photos, "cpu").make(replace(photo_run, validation_size=8))
+    assert all(isinstance(split.images, ImageFile) for split in (made.train, made.validation, made.test))
+    assert (len(made.train), len(made.validation)) == (len(photos.train) - 8, 8)
+
+
+def test_photo_augmentation_is_a_function_of_its_draws(photos, photo_run):
+    run = replace(photo_run, photo_augmentation=True)
+    images = InputMaker(photos, "cpu").make(run).train.images[:4]
+    uniform = torch.rand(4, draws(run), generator=torch.Generator().manual_seed(0))
+    seen = augment(run, images, uniform)
+    assert seen.shape == (4, 3, 48, 48)
+    assert seen.min() >= -1
+    assert seen.max() <= 1
+    assert torch.equal(seen, augment(run, images, uniform))
+    assert not torch.allclose(seen, augment(run, images, 1 - uniform), atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pixels": "shuffled", "photo_augmentation": True}, "augmentation of shuffled pixels"),
+        ({"random_crop": True, "photo_augmentation": True}, "use it alone"),
+        ({"classes": 3}, "a run on 3 classes needs a data set of so many, not of 5"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(photos, photo_run, change, message):
+    with pytest.raises(InputError, match=message):
+        InputMaker(photos, "cpu").make(replace(photo_run, **change))
+
+
 def test_augmented_images_stay_whole_until_they_are_drawn(colours, small_run):
     run = replace(small_run, dataset="colours", random_crop=True)
     inputs = InputMaker(colours, "cpu").make(run)
     assert inputs.train.images.dtype == torch.uint8
-    assert inputs.evaluated_train.images.shape[-2:] == (28, 28)
+    seen = network_inputs(run.model, inputs.train.images, 28)
+    assert torch.equal(seen, standardize(center_crop(inputs.train.images, 28)))
     middle = torch.full((len(inputs.train), DRAWS), 0.5)  # the third of five places, the center
-    torch.testing.assert_close(augment(run, inputs.train.images, middle), inputs.evaluated_train.images)
+    torch.testing.assert_close(augment(run, inputs.train.images, middle), seen)

@@ -36,12 +36,12 @@ STAGES = {  # output of every stage for one image, batch axis left out
 STAGES["inception_no_bn"] = STAGES["inception"]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_count_is_the_papers(name):
     assert count_parameters(build_model(name)) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", STAGES)
 def test_stage_shapes(name):
     x, shapes = torch.randn(2, 3, 28, 28), []
     for layer in build_model(name):
@@ -50,7 +50,7 @@ def test_stage_shapes(name):
     assert shapes == STAGES[name]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_other_sizes_classes_and_widths(name):
     narrow = build_model(name, num_classes=100, image_size=56, width=0.25)
     assert narrow(torch.randn(2, 3, 56, 56)).shape == (2, 100)
@@ -59,9 +59,43 @@ def test_other_sizes_classes_and_widths(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_parameter_gets_a_gradient(name):
-    model = build_model(name, width=0.2)
+    model = build_model(name, width=0.25)
     nn.functional.cross_entropy(model(torch.randn(8, 3, 28, 28)), torch.arange(8)).backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_inception_v3_is_torchvisions():
+    """23.8 million parameters: the published 27.2 million less the auxiliary head's."""
+    from torchvision.models import inception_v3
+
+    model = build_model("inception_v3", num_classes=1000, dropout=0.2)
+    assert count_parameters(model) == 23_834_568
+    theirs = inception_v3(weights=None, aux_logits=False, init_weights=False)
+    theirs.load_state_dict(model[1].state_dict())
+    images = torch.randn(2, 3, 80, 80)
+    torch.testing.assert_close(model.eval()(images), theirs.eval()(images))
+
+
+def test_inception_v3_takes_small_images_and_sixteenths_of_its_width():
+    narrow = build_model("inception_v3", num_classes=7, width=1 / 16)
+    assert narrow(torch.randn(2, 3, 32, 32)).shape == (2, 7)
+    assert narrow[0](torch.randn(2, 3, 64, 64)).shape == (2, 3, 75, 75)
+    assert narrow[0](torch.randn(2, 3, 96, 96)).shape == (2, 3, 96, 96)
+    for width in (0.1, 0.0, -1.0):
+        with pytest.raises(InputError, match=r"width .* is not allowed for inception_v3: a multiple of 1/16"):
+            build_model("inception_v3", width=width)
+
+
+def test_inception_v3_drops_inputs_of_its_last_layer_while_it_trains():
+    model = build_model("inception_v3", width=1 / 16, dropout=0.5)
+    seen = []
+    model[1].dropout.register_forward_hook(lambda module, inputs, output: seen.append((inputs[0], output)))
+    images = torch.randn(4, 3, 75, 75)
+    model(images)
+    model.eval()(images)
+    (trained, dropped), (evaluated, same) = seen
+    assert 0.3 < (dropped[trained != 0] == 0).float().mean() < 0.7
+    assert torch.equal(evaluated, same)
 
 
 def test_initialization_follows_the_global_seed_and_scale_is_he():

@@ -4,9 +4,29 @@ import torch
 from lib.config import InputError
 from lib.optimizers import build_optimizer
 
+
+class RMSProp(torch.optim.Optimizer):
+    """TensorFlow's kernel, ApplyRMSProp, for one tensor at a time: ms starts at 1, mom at 0."""
+
+    def __init__(self, groups, lr):
+        super().__init__(groups, {"lr": lr, "weight_decay": 0})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p] or {"ms": torch.ones_like(p), "mom": torch.zeros_like(p)}
+                grad = p.grad + group["weight_decay"] * p
+                ms = state["ms"] + (grad * grad - state["ms"]) * (1 - 0.9)
+                mom = state["mom"] * 0.9 + group["lr"] * grad / (ms + 1.0).sqrt()
+                self.state[p] = {"ms": ms, "mom": mom}
+                p.sub_(mom)
+
+
 REFERENCES = {
     "sgd": lambda groups, rate: torch.optim.SGD(groups, lr=rate, momentum=0.9),
     "adam": lambda groups, rate: torch.optim.Adam(groups, lr=rate),
+    "rmsprop": lambda groups, rate: RMSProp(groups, lr=rate),
 }
 
 
@@ -52,8 +72,20 @@ def test_one_network_may_have_parameters_of_any_shape(name):
     optimizer = build_optimizer(name, parameters, 1, momentum=0.9)
     optimizer.rates.fill_(0.5)
     optimizer.step([torch.ones_like(p) for p in parameters.values()])
-    torch.testing.assert_close(parameters["a.weight"], torch.full((4, 3, 2, 2), 0.5))
-    torch.testing.assert_close(parameters["a.bias"], torch.full((4,), 0.5))
+    change = 0.5 / 2**0.5 if name == "rmsprop" else 0.5  # 1 + epsilon under the root
+    torch.testing.assert_close(parameters["a.weight"], torch.full((4, 3, 2, 2), 1 - change))
+    torch.testing.assert_close(parameters["a.bias"], torch.full((4,), 1 - change))
+
+
+def test_scales_of_batch_norm_do_not_decay():
+    parameters = {"norm.weight": torch.ones(4), "conv.weight": torch.ones(4, 3, 2, 2)}
+    optimizer = build_optimizer("rmsprop", parameters, 1, momentum=0.9)
+    optimizer.rates.fill_(0.5)
+    optimizer.weight_decays.fill_(0.1)
+    optimizer.decays = True
+    optimizer.step([torch.zeros_like(p) for p in parameters.values()])
+    assert torch.equal(parameters["norm.weight"], torch.ones(4))
+    assert (parameters["conv.weight"] < 1).all()
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -69,5 +101,5 @@ def test_a_step_keeps_every_tensor_in_its_place(name):
 
 
 def test_unknown_optimizer_is_refused():
-    with pytest.raises(InputError, match="allowed: sgd, adam"):
+    with pytest.raises(InputError, match="allowed: sgd, adam, rmsprop"):
         build_optimizer("lbfgs", networks(1), 1, 0.9)
