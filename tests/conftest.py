@@ -1,6 +1,9 @@
 """Shared pieces: a small data set, small runs, and no test that touches the user's records."""
 
+import contextlib
+import http.server
 import os
+import threading
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
 
@@ -65,8 +68,43 @@ def small_run() -> Run:
 def cache(tmp_path, monkeypatch):
     """A cache of decoded data sets of the test's own."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr("lib.data.CACHE", folder)
+    for module in ("cifar10", "packing"):
+        monkeypatch.setattr(f"lib.{module}.CACHE", folder)
     return folder
+
+
+@pytest.fixture
+def serve():
+    """A local HTTP server of some bytes: serve(content) returns its address and the list of paths asked for.
+
+    /good has the bytes, /bad fewer, /missing nothing, and /flaky has them only at the second try.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def serve(content: bytes) -> tuple[str, list[str]]:
+            tries = []
+
+            class Mirror(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    tries.append(self.path)
+                    if "missing" in self.path or ("flaky" in self.path and tries.count(self.path) < 2):
+                        self.send_error(503)
+                        return
+                    body = content[:-5] if "bad" in self.path else content
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def log_message(self, *_):
+                    pass
+
+            httpd = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror))
+            threading.Thread(target=httpd.serve_forever, daemon=True).start()
+            stack.callback(httpd.shutdown)
+            return f"http://127.0.0.1:{httpd.server_port}", tries
+
+        yield serve
 
 
 def cifar10_at_hand() -> bool:

@@ -7,10 +7,10 @@ import pytest
 
 from lib.config import ROOT
 
-ORDER = ["config", "statistics", "provenance", "splits", "files", "cifar10", "imagenet", "data", "preprocessing"]
-ORDER += ["corruption", "runs", "inputs", "distributed", "models", "optimizers", "engine", "training", "paper"]
-ORDER += ["experiments", "sweep", "bench", "criteria", "claims", "agreement", "study", "plots", "deviations", "pages"]
-ORDER += ["tables", "results", "report"]
+ORDER = ["config", "statistics", "provenance", "splits", "files", "packing", "cifar10", "imagenet", "data"]
+ORDER += ["preprocessing", "corruption", "runs", "inputs", "distributed", "models", "optimizers", "engine", "training"]
+ORDER += ["paper", "experiments", "sweep", "bench", "criteria", "claims", "agreement", "study", "plots", "deviations"]
+ORDER += ["pages", "tables", "results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 
