@@ -10,13 +10,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -25,37 +24,13 @@ from tqdm import tqdm
 
 from lib.config import CACHE, InputError
 from lib.files import locked, make_room, one_line, writable
+from lib.sources import Chunk, Source
 from lib.splits import Dataset, ImageFile, Split, class_indices, fingerprint
 
 SPLITS = ("train", "test")
 UNREADABLE_SHARE = 0.01  # of the images; with more, it is the data set that is damaged
 NAMED = 10  # unreadable images whose names are told
 CHECKED_BYTES = 1 << 30  # the fingerprint of a pack up to this size is checked whenever it is loaded: about a second
-
-Read = Callable[[], bytes]  # one encoded image
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Encoded images that are decoded together: names and labels [n], and what reads them, one after the other."""
-
-    names: list[str]
-    labels: list[int]
-    read: Callable[[], Iterable[Read]]
-
-
-class Source(Protocol):
-    """A data set as found: its kind, its folder, and what tells its files from others. Listed only when it is to be
-    decoded: keys and names of its classes, in label order."""
-
-    kind: str
-    folder: Path
-    state: Iterable[tuple]
-    keys: Sequence
-    classes: Sequence[str]
-
-    def chunks(self, split: str, labels: dict) -> list[Chunk]:
-        """The split's images of the classes whose keys have a label."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +56,9 @@ def packed(name: str, source: Source, size: int, classes: int | None = None) -> 
         digest.update(repr(file).encode())
     pack = f"{name}-{size}-{digest.hexdigest()[:16]}"
     beside, cached = source.folder / "packed" / pack, CACHE / pack
-    folder = beside if (beside / "meta.json").exists() or writable(source.folder) else cached
-    if not (folder / "meta.json").exists():
+    done = [folder for folder in (beside, cached) if (folder / "meta.json").exists()]
+    folder = done[0] if done else beside if writable(source.folder) else cached
+    if not done:
         _pack(source, folder, size, classes)
     return _load(name, folder)
 

@@ -7,7 +7,7 @@ import pytest
 
 from lib.config import ROOT
 
-ORDER = ["config", "statistics", "provenance", "splits", "files", "packing", "cifar10", "imagenet", "data"]
+ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "packing", "cifar10", "imagenet", "data"]
 ORDER += ["preprocessing", "corruption", "runs", "inputs", "distributed", "models", "optimizers", "engine", "training"]
 ORDER += ["paper", "experiments", "sweep", "bench", "criteria", "claims", "agreement", "study", "plots", "deviations"]
 ORDER += ["pages", "tables", "results", "report"]
