@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lib.config import CACHE, InputError
-from lib.files import locked, make_room, one_line, writable
+from lib.files import locked, make_room, writable
 from lib.sources import Chunk, Source
 from lib.splits import Dataset, ImageFile, Split, class_indices, fingerprint
 
@@ -124,7 +124,8 @@ def _tasks(source: Source, labels: dict) -> list[Task]:
 def _decode_all(tasks: list[Task], folder: Path, size: int, log: TextIO) -> dict[int, dict]:
     """Decode every task that the log has no report of; returns the reports of all by the task's number.
 
-    Threads share the work: Pillow decodes and resizes outside the interpreter's lock.
+    Threads do, not processes: Pillow decodes and resizes outside the interpreter's lock, where nearly all the time of
+    a full-size photograph goes.
     """
     reports = _logged(log)
     left = [number for number in range(len(tasks)) if number not in reports]
@@ -145,9 +146,10 @@ def _decode_all(tasks: list[Task], folder: Path, size: int, log: TextIO) -> dict
 
 
 def _logged(log: TextIO) -> dict[int, dict]:
+    """Reports of the log by the task's number; a line that a kill has torn is none."""
     reports = {}
     for line in log:
-        with suppress(json.JSONDecodeError, TypeError, ValueError):
+        with suppress(ValueError):
             number, report = json.loads(line)
             reports[number] = report
     return reports
@@ -170,7 +172,7 @@ def _decode_chunk(folder: Path, size: int, task: Task) -> dict:
                 pixels, was_rgb = decode(read(), size)
             except Exception as error:  # whatever a damaged file leads Pillow's many readers to
                 pixels, was_rgb = np.zeros((3, size, size), np.uint8), True
-                unreadable[row] = f"{name} ({one_line(error)})"
+                unreadable[row] = f"{name} ({type(error).__name__})"
             file.write(pixels)
             converted += not was_rgb
         file.flush()
@@ -207,7 +209,7 @@ def _leave_out(tasks: list[Task], reports: dict[int, dict], folder: Path, log: T
     lost = f"{len(unreadable):,} of {total:,} images could not be read"
     if len(unreadable) > UNREADABLE_SHARE * total:
         log.truncate(0)
-        raise InputError(f"{lost}; allowed: {UNREADABLE_SHARE:.0%} at most: {told}")
+        raise InputError(f"{lost} ({told}); allowed: {UNREADABLE_SHARE:.0%} at most")
     for split in SPLITS:
         _write_rows(tasks, reports, folder, split)
     converted = sum(report["converted"] for report in reports.values())

@@ -183,7 +183,9 @@ def test_too_many_unreadable_images_are_refused_and_tried_again(tree):
     path = tree / "train" / "n01" / "n01_001.JPEG"
     content = path.read_bytes()
     path.write_bytes(b"x" * len(content))
-    with pytest.raises(InputError, match=r"1 of 17 images could not be read; allowed: 1% at most: train/n01/n01_001"):
+    with pytest.raises(
+        InputError, match=r"1 of 17 images could not be read \(train/n01/n01_001.*\); allowed: 1% at most"
+    ):
         pack(tree)
     path.write_bytes(content)
     assert len(pack(tree).train) == 11
@@ -265,7 +267,9 @@ def test_rotation_tags_are_ignored():
     assert np.array_equal(decode(plain.getvalue(), 32)[0], decode(tagged.getvalue(), 32)[0])
 
 
-def test_large_jpegs_are_decoded_at_a_fraction_to_nearly_the_same():
+def test_large_jpegs_are_decoded_at_a_fraction_to_nearly_the_same(monkeypatch):
+    sizes, convert = [], Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda image, mode: sizes.append(image.size) or convert(image, mode))
     x, y = np.meshgrid(np.arange(1600), np.arange(1200))
     image = Image.fromarray(np.stack((x // 7, y // 5, (x + y) // 12), -1).astype(np.uint8))
     jpeg, png = io.BytesIO(), io.BytesIO()
@@ -273,3 +277,4 @@ def test_large_jpegs_are_decoded_at_a_fraction_to_nearly_the_same():
     image.save(png, "PNG")
     difference = decode(jpeg.getvalue(), 64)[0].astype(int) - decode(png.getvalue(), 64)[0]
     assert np.abs(difference).max() <= 6
+    assert sizes == [(200, 150), (1600, 1200)]
