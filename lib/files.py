@@ -1,0 +1,84 @@
+"""Files of data sets: downloaded and checked, with room made for them, and written by one process at a time."""
+
+import fcntl
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from lib.config import InputError
+
+ATTEMPTS = 2  # at each mirror
+TIMEOUT = 20.0  # seconds without a byte
+
+
+class NoData(InputError):
+    """The data set is neither here nor to be downloaded."""
+
+
+def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
+    """Download a file into the folder, from the first of its mirrors that serves it intact.
+
+    Raises:
+        NoData: none does; the message lists what was tried.
+    """
+    from torchvision.datasets.utils import download_url
+
+    tried = []
+    default_timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent host would hang for ever
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for url in urls:
+            for attempt in range(ATTEMPTS):
+                time.sleep(attempt)
+                try:
+                    download_url(url, str(folder), name, md5)
+                    return folder / name
+                except (OSError, RuntimeError) as error:  # no connection, or a wrong md5
+                    (folder / name).unlink(missing_ok=True)
+                    problem = one_line(error)
+            tried.append(f"{url} ({problem})")
+    except OSError as error:
+        tried.append(f"cannot write to {folder} ({one_line(error)})")
+    finally:
+        socket.setdefaulttimeout(default_timeout)
+    raise NoData(", ".join(tried))
+
+
+def make_room(folder: Path, needed: int) -> None:
+    """Create a folder and check that it can take `needed` bytes.
+
+    Raises:
+        InputError: it cannot be created, or its disk has less room.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot create {folder}: {one_line(error)}") from error
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(f"{folder} has {free >> 20} MiB of free disk space; needed: {needed >> 20} MiB")
+
+
+def writable(folder: Path) -> bool:
+    """Whether files may be put there; a folder marked read-only stays as it is, even where root could write."""
+    return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[TextIO]:
+    """The file, opened to read and append to, while no other process has it so; waits until then."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, whatever ends the process
+        file.seek(0)
+        yield file
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's message, or its name."""
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,133 @@
+"""The two photograph data sets, ImageNet and Tiny ImageNet, in whichever layout they are found.
+
+Tiny ImageNet is taken from the first of: the extracted original zip, the zip, parquet files as the Hugging Face Hub
+serves them, a download. ImageNet, which cannot be downloaded without an account, is taken from the folders train/ and
+val/, extracted from the official archives if need be, or from parquet files.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from lib.config import InputError, from_environment
+from lib.files import NoData, download, locked, make_room, one_line, writable
+from lib.packing import packed
+from lib.sources import Parquet, Source, Tree, Zip
+from lib.splits import Dataset
+
+SIZES = {"imagenet": 299, "tiny-imagenet": 64}  # pixels: what the paper's Inception reads; as published
+ALLOWED_SIZES = range(32, 513)
+ZIP = "tiny-imagenet-200.zip"
+ZIP_MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
+ZIP_MIRRORS = (f"http://cs231n.stanford.edu/{ZIP}",)
+ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz")
+
+
+def photographs(name: str, root: Path, classes: int | None = None) -> Dataset:
+    """'imagenet' or 'tiny-imagenet' from the first source there is under root, decoded once: images in a file,
+    [N, 3, S, S] uint8, where S is IMAGE_SIZE.
+
+    Args:
+        classes: how many of the classes, evenly spaced over their list; None: all.
+
+    Raises:
+        InputError: a wrong IMAGE_SIZE or number of classes, damaged files, or no room for the decoded images.
+        NoData: there is none; the message lists what was looked for.
+    """
+    size = image_size(name)
+    source = _imagenet(root / "imagenet") if name == "imagenet" else _tiny_imagenet(root)
+    return packed(name, source, size, classes)
+
+
+def image_size(name: str) -> int:
+    """Height and width in pixels of a photograph data set's images: IMAGE_SIZE, or the data set's own.
+
+    Raises:
+        InputError: IMAGE_SIZE is not in ALLOWED_SIZES.
+    """
+    text = from_environment("IMAGE_SIZE", str(SIZES[name]))
+    if not text.isdecimal() or int(text) not in ALLOWED_SIZES:
+        raise InputError(
+            f"IMAGE_SIZE {text!r} is not a whole number of pixels from {ALLOWED_SIZES[0]} to {ALLOWED_SIZES[-1]}"
+        )
+    return int(text)
+
+
+def _tiny_imagenet(root: Path) -> Source:
+    if (root / "tiny-imagenet-200").is_dir():
+        return Tree(root / "tiny-imagenet-200")
+    if (root / ZIP).is_file():
+        return Zip(root / ZIP)
+    if shards := _shards(root / "tiny-imagenet"):
+        return Parquet(root / "tiny-imagenet", shards)
+    try:
+        return Zip(download(ZIP_MIRRORS, root, ZIP, ZIP_MD5))
+    except NoData as error:
+        raise NoData(
+            f"Tiny ImageNet is not to be had. Tried {root}/tiny-imagenet-200, {root}/{ZIP}, "
+            f"{root}/tiny-imagenet/*.parquet, {error}. Set DATA_ROOT to a folder that holds one of these."
+        ) from error
+
+
+def _imagenet(folder: Path) -> Source:
+    if all((folder / name).is_file() for name in ARCHIVES):
+        _extract(folder)
+    if all((folder / split).is_dir() for split in ("train", "val")):
+        return Tree(folder)
+    if shards := _shards(folder) or _shards(folder / "data"):
+        return Parquet(folder, shards)
+    raise NoData(
+        f"ImageNet is not to be had, and cannot be downloaded without an account. Tried {folder}/train and "
+        f"{folder}/val with a folder for each class, {', '.join(ARCHIVES)} in {folder}, {folder}/train-*.parquet and "
+        f"val*-*.parquet, the same in {folder}/data. Set DATA_ROOT to a folder that holds one of these."
+    )
+
+
+def _extract(folder: Path) -> None:
+    """Extract what is not extracted yet of the official archives, beside them.
+
+    Raises:
+        InputError: a damaged archive, no room, or a folder that is not to be written.
+    """
+    missing = [split for split in ("train", "val") if not (folder / split).is_dir()]
+    if not missing:
+        return
+    if not writable(folder):
+        raise InputError(f"{folder} is read-only: extract its archives elsewhere, or make it writable")
+    make_room(folder, sum((folder / f"ILSVRC2012_img_{split}.tar").stat().st_size for split in missing))
+    work = folder / "partial"  # a killed extraction leaves nothing that looks whole
+    with locked(folder / "partial.lock"):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        for name in ARCHIVES:
+            (work / name).symlink_to((folder / name).resolve())
+        for split in missing:
+            _extract_split(work, split)
+        shutil.rmtree(work)
+
+
+def _extract_split(work: Path, split: str) -> None:
+    from torchvision.datasets import ImageNet
+
+    if (work.parent / split).is_dir():  # another process was faster
+        return
+    print(f"extracting ImageNet's {split} archive in {work.parent}, once", file=sys.stderr)
+    try:
+        ImageNet(str(work), split)  # checks the archives' md5
+    except RuntimeError as error:
+        raise InputError(f"an archive in {work.parent} is damaged: {one_line(error)}") from error
+    shutil.copy(work / "meta.bin", work.parent / "meta.bin")
+    os.replace(work / split, work.parent / split)
+
+
+def _shards(folder: Path) -> dict[str, list[Path]]:
+    """Parquet files by split; none where there are none.
+
+    Raises:
+        InputError: those of one split only.
+    """
+    shards = {"train": sorted(folder.glob("train-*.parquet")), "test": sorted(folder.glob("val*-*.parquet"))}
+    if any(shards.values()) and not all(shards.values()):
+        raise InputError(f"{folder} has parquet files of one split only; needed: train-*.parquet and val*-*.parquet")
+    return shards if shards["train"] else {}

@@ -1,0 +1,198 @@
+import hashlib
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from conftest import cifar10_at_hand
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from lib import cifar10 as module
+from lib.cifar10 import cifar10
+from lib.config import InputError
+from lib.data import IMAGES, load_dataset, resolve_dataset
+from lib.files import NoData
+
+TRAIN, TEST = 50, 20
+
+
+def made_arrays():
+    """A data set of CIFAR's shape and layout: [N, 32, 32, 3] uint8 and labels, by split."""
+    rng = np.random.default_rng(0)
+    return {
+        split: (rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8), [i % 10 for i in range(count)])
+        for split, count in (("train", TRAIN), ("test", TEST))
+    }
+
+
+def md5(path):
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def batches(tmp_path, monkeypatch):
+    """The made data set as CIFAR's extracted archive; torchvision is told its checksums."""
+    folder = tmp_path / "made" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    arrays = made_arrays()
+
+    def write(name, images, labels):
+        flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+        (folder / name).write_bytes(pickle.dumps({"data": flat, "labels": labels}))
+        return [name, md5(folder / name)]
+
+    images, labels = arrays["train"]
+    tenth = TRAIN // 5
+    names = [
+        write(f"data_batch_{i + 1}", images[i * tenth : (i + 1) * tenth], labels[i * tenth : (i + 1) * tenth])
+        for i in range(5)
+    ]
+    tests = [write("test_batch", *arrays["test"])]
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(module.CLASSES)}))
+    meta = {"filename": "batches.meta", "key": "label_names", "md5": md5(folder / "batches.meta")}
+    for attribute, value in (("train_list", names), ("test_list", tests), ("meta", meta)):
+        monkeypatch.setattr(CIFAR10, attribute, value)
+    return folder
+
+
+@pytest.fixture
+def archive(batches, monkeypatch):
+    """The same as the original archive."""
+    path = batches.parent.parent / "served" / module.ARCHIVE
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(batches, batches.name)
+    monkeypatch.setattr(module, "ARCHIVE_MD5", md5(path))
+    return path
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """The same as the Hub's parquet shards, one image marked inexact."""
+    folder = tmp_path / "hub" / "cifar10"
+    folder.mkdir(parents=True)
+    for split, (images, labels) in made_arrays().items():
+        encoded = []
+        for image in images:
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "PNG")
+            encoded.append({"bytes": file.getvalue(), "path": None})
+        table = pa.table({"img": encoded, "label": labels, "exact": [split == "test"] + [True] * (len(labels) - 1)})
+        half = len(labels) // 2
+        for shard, part in enumerate((table.slice(0, half), table.slice(half))):
+            pq.write_table(part, folder / f"{split}-0000{shard}-of-00002.parquet")
+    return folder.parent
+
+
+def assert_made(dataset):
+    arrays = made_arrays()
+    for split, (images, labels) in (("train", arrays["train"]), ("test", arrays["test"])):
+        found = getattr(dataset, split)
+        assert found.images.dtype == torch.uint8
+        assert torch.equal(found.images.permute(0, 2, 3, 1), torch.from_numpy(images))
+        assert found.labels.tolist() == labels
+    assert dataset.name == "cifar10"
+    assert len(dataset.fingerprint) == 64
+
+
+def test_every_source_gives_the_same_arrays_and_fingerprint(batches, archive, parquet, cache):
+    found = [cifar10(root) for root in (batches.parent, archive.parent, parquet)]
+    for dataset in found:
+        assert_made(dataset)
+    assert len({dataset.fingerprint for dataset in found}) == 1
+    assert found[0].note == ""
+    assert "69 of 70 images are bit-exact; 1 training and 0 test" in found[2].note
+
+
+def test_extracted_files_come_before_the_archive_before_parquet(batches, archive, parquet, cache):
+    root = parquet
+    assert cifar10(root).source == "parquet files"
+    archive.rename(root / module.ARCHIVE)
+    assert cifar10(root).source == "archive files"
+    batches.rename(root / batches.name)
+    assert cifar10(root).source == "extracted files"
+
+
+def test_decoded_once(parquet, cache, monkeypatch):
+    cifar10(parquet)
+    monkeypatch.setattr(module, "READERS", {})
+    assert_made(cifar10(parquet))
+
+
+def test_damaged_cache_is_named(parquet, cache):
+    cifar10(parquet)
+    file = next(cache.glob("cifar10-*/train_images.npy"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=f"{file.parent} is damaged"):
+        cifar10(parquet)
+
+
+def test_damaged_archive_is_named(archive, cache):
+    archive.write_bytes(archive.read_bytes()[:-10])
+    with pytest.raises(InputError, match=f"{archive} is damaged"):
+        cifar10(archive.parent)
+
+
+def test_damaged_batch_is_named(batches, cache):
+    (batches / "data_batch_3").write_bytes(b"no pickle")
+    with pytest.raises(InputError, match=f"{batches} is damaged"):
+        cifar10(batches.parent)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 no parquet", None])
+def test_damaged_parquet_is_named(parquet, cache, content):
+    path = parquet / "cifar10" / "test-00001-of-00002.parquet"
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    with pytest.raises(InputError, match=rf"{path} is damaged"):
+        cifar10(parquet)
+
+
+def test_parquet_of_one_split_is_refused(parquet, cache):
+    for path in (parquet / "cifar10").glob("test*"):
+        path.unlink()
+    with pytest.raises(InputError, match="one split only"):
+        cifar10(parquet)
+
+
+def test_full_disk_is_refused_before_decoding(parquet, cache, monkeypatch):
+    monkeypatch.setattr(module, "CACHE_BYTES", 1 << 60)
+    with pytest.raises(InputError, match="free disk space"):
+        cifar10(parquet)
+
+
+def test_downloaded_where_there_is_none(archive, serve, tmp_path, cache, monkeypatch):
+    host, _ = serve(archive.read_bytes())
+    monkeypatch.setattr(module, "MIRRORS", (f"{host}/good",))
+    assert_made(load_dataset("auto", tmp_path / "new"))
+    assert md5(tmp_path / "new" / module.ARCHIVE) == module.ARCHIVE_MD5
+
+
+def test_without_cifar10_auto_takes_digits_and_says_what_was_tried(serve, tmp_path, cache, monkeypatch, capsys):
+    host, _ = serve(b"not the archive")
+    monkeypatch.setattr(module, "MIRRORS", (f"{host}/missing", f"{host}/good"))
+    assert resolve_dataset("auto", tmp_path / "new") == "digits"
+    said = capsys.readouterr().err
+    assert "digits" in said
+    for name in (f"{host}/missing", f"{host}/good", "cifar-10-batches-py", "parquet"):
+        assert name in said
+    assert not (tmp_path / "new" / module.ARCHIVE).exists()
+    with pytest.raises(NoData, match="Tried"):
+        cifar10(tmp_path / "new")
+
+
+@pytest.mark.skipif(not cifar10_at_hand(), reason="no CIFAR-10 under DATA_ROOT")
+def test_real_cifar10():
+    dataset = load_dataset("cifar10")
+    assert dataset.train.images.shape == (IMAGES["cifar10"]["train"], 3, 32, 32)
+    assert dataset.test.images.shape == (IMAGES["cifar10"]["test"], 3, 32, 32)
+    assert dataset.train.labels.bincount().tolist() == [5000] * 10
+    assert dataset.test.labels.bincount().tolist() == [1000] * 10
+    mean = dataset.train.images.double().mean((0, 2, 3)) / 255
+    torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465], dtype=torch.float64), rtol=0, atol=1e-4)

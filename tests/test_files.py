@@ -1,0 +1,89 @@
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lib import files
+from lib.config import ROOT, InputError
+from lib.files import NoData, download, locked, make_room, one_line, writable
+
+CONTENT = b"0123456789"
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def urls(host, *names):
+    return [f"{host}/{name}" for name in names]
+
+
+def test_download_goes_on_to_the_first_intact_mirror(serve, tmp_path):
+    host, tries = serve(CONTENT)
+    path = download(urls(host, "missing", "bad", "good", "never-asked"), tmp_path / "new", "name", MD5)
+    assert path == tmp_path / "new" / "name"
+    assert path.read_bytes() == CONTENT
+    assert list(dict.fromkeys(tries)) == ["/missing", "/bad", "/good"]
+    assert tries.count("/bad") >= files.ATTEMPTS
+
+
+def test_download_retries(serve, tmp_path):
+    host, tries = serve(CONTENT)
+    assert download(urls(host, "flaky"), tmp_path, "name", MD5).read_bytes() == CONTENT
+    assert tries.count("/flaky") > 1
+
+
+def test_download_names_what_it_tried_and_leaves_nothing(serve, tmp_path):
+    host, _ = serve(CONTENT)
+    with pytest.raises(NoData, match=f"{host}/missing .*503.*{host}/bad "):
+        download(urls(host, "missing", "bad"), tmp_path, "name", MD5)
+    assert not (tmp_path / "name").exists()
+
+
+def test_download_to_an_unwritable_folder_is_no_traceback(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(NoData, match="cannot write"):
+        download(["http://127.0.0.1:9/x"], tmp_path / "file" / "below", "name", MD5)
+
+
+def test_make_room_creates_the_folder_or_says_what_is_in_the_way(tmp_path, monkeypatch):
+    make_room(tmp_path / "a" / "b", 1)
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot create"):
+        make_room(tmp_path / "file" / "below", 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 5 << 20))
+    with pytest.raises(InputError, match="5 MiB of free disk space; needed: 6 MiB"):
+        make_room(tmp_path, 6 << 20)
+
+
+def test_a_folder_marked_read_only_is_not_writable_even_for_root(tmp_path):
+    assert writable(tmp_path)
+    tmp_path.chmod(0o555)
+    assert not writable(tmp_path)
+    tmp_path.chmod(0o755)
+
+
+def test_locked_waits_for_another_process(tmp_path):
+    code = """
+import sys, time
+from pathlib import Path
+from lib.files import locked
+with locked(Path(sys.argv[1])) as file:
+    print("locked", flush=True)
+    time.sleep(0.5)
+    file.write("first")
+"""
+    path = tmp_path / "file"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    ) as other:
+        other.stdout.readline()
+        with locked(path) as file:
+            assert file.read() == "first"
+
+
+def test_one_line():
+    assert one_line(ValueError("a\nb")) == "a"
+    assert one_line(KeyboardInterrupt()) == "KeyboardInterrupt"
