@@ -1,4 +1,4 @@
-"""Our runs against the paper's numbers, row by row: Table 1, Fig. 1a to 1c, Fig. 2b and Table 4.
+"""Our runs against the paper's numbers, row by row: Tables 1, 2 and 4, Fig. 1a to 1c, 2a and 2b.
 
 Whether a claim holds is asked in lib/claims.py; here it is asked whether the numbers come out the same. The paper
 has one run for each and no error bar, so three things are asked of its value: does ours differ in the same
@@ -16,8 +16,18 @@ import pandas as pd
 from lib import paper
 from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time
 from lib.criteria import MIN_SEEDS, Margin
+from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
+
+TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
+    ("train_top1", "train_accuracy", "training top-1"),
+    ("train_top5", "train_top5_accuracy", "training top-5"),
+    ("test_top1", "test_accuracy", "test top-1"),
+    ("test_top5", "test_top5_accuracy", "test top-5"),
+    ("best_test_top1", "best_test_accuracy", "best test top-1"),
+    ("best_test_top5", "best_test_top5_accuracy", "best test top-5"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,13 +144,13 @@ def _accuracies(frame: pd.DataFrame, row, group: str, source: str) -> Iterator[R
 
 
 def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
-    source, runs, factor = "Fig. 1a", ("five randomizations", "inception"), MARGINS["time factor"]
+    source, runs, factor = "Fig. 1a", ("randomizations", "inception"), MARGINS["time factor"]
     steps = paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
     times = times_to_fit(frame)[list(steps.index)]
     order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
     order = pd.Series(order, dtype=float)
     yield Row(source, "order of the five times to fit: rank correlation", runs, order, 1.0, MARGINS["order"])
-    values = arm(frame, "five randomizations", "true labels", "inception", "overfit_steps")
+    values = arm(frame, "randomizations", "true labels", "inception", "overfit_steps")
     yield Row(source, "steps to fit true labels", runs, values, steps["true labels"], factor, "ratio")
     for name, ratio in (steps / steps["true labels"]).drop("true labels").items():
         text, longer = f"time to fit {name} over that of true labels", np.log(times[name])
@@ -207,6 +217,47 @@ def _implicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
     )
 
 
+def _table2(frame: pd.DataFrame, labels: str, group: str | None = None) -> Iterator[Row]:
+    """Table 2's rows: top-1 and top-5, train and test, and the best test accuracies where the paper has them.
+
+    group: of the arms, where they are not those of experiments.table2.
+    """
+    for row in paper.table2().query(f"labels == '{labels}'").itertuples():
+        runs, label = (group or row.group, V3), f"{MODEL_NAMES[V3]}, {row.labels} labels, {row.arm}"
+        for column, ours, what in TABLE2_COLUMNS:
+            published = getattr(row, column)
+            if published > 0:
+                values = arm(frame, runs[0], group or row.arm, V3, ours)
+                margin = MARGINS["fit" if "train" in column else "accuracy"]
+                yield Row("Table 2", f"{label}: {what}", runs, values, published, margin)
+
+
+def _photo_randomization(frame: pd.DataFrame) -> Iterator[Row]:
+    yield from (row for row in _table2(frame, "random", "random labels") if ", none:" in row.text)
+
+
+def _photo_explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
+    yield from _table2(frame, "true")
+    yield from _table2(frame, "random")
+
+
+def _photo_implicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
+    for name, curve in paper.fig2a().query("split == 'test'").groupby("arm", sort=False):
+        values, text = arm(frame, "Fig. 2a", name, V3, "last_test_accuracy"), f"{name}: test accuracy at the end"
+        yield Row("Fig. 2a", text, ("Fig. 2a", V3), values, paper.last_reading(curve), MARGINS["accuracy"])
+    for row in paper.table2().dropna(subset="best_test_top1").itertuples():
+        last, best = (arm(frame, "Fig. 2a", row.arm, V3, f"{each}_test_accuracy") for each in ("last", "best"))
+        gain, text = row.best_test_top1 - row.test_top1, f"{row.arm}: what stopping at the best test epoch gains"
+        yield Row(
+            "Table 2", text, ("Fig. 2a", V3), best - last, gain, MARGINS["no gain"], "difference", best - last, gain
+        )
+
+
+PHOTO_ROWS = {
+    "randomization": _photo_randomization,
+    "explicit_regularization": _photo_explicit_regularization,
+    "implicit_regularization": _photo_implicit_regularization,
+}
 ROWS = {
     "randomization": _randomization,
     "label_corruption": _label_corruption,
@@ -215,9 +266,9 @@ ROWS = {
 }
 
 
-def against_paper(claim: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """rows_frame of a claim's rows, from its experiments.arms_frame."""
-    return rows_frame(ROWS[claim](frame))
+def against_paper(claim: str, frame: pd.DataFrame, on_photographs: bool = False) -> pd.DataFrame:
+    """rows_frame of a claim's rows, from its experiments.arms_frame: those on ImageNet or those on CIFAR-10."""
+    return rows_frame((PHOTO_ROWS if on_photographs else ROWS)[claim](frame))
 
 
 def contradictions(frame: pd.DataFrame) -> pd.DataFrame:

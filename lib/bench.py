@@ -30,10 +30,11 @@ from tqdm import tqdm
 from lib.config import DEVICES, ROOT, InputError, from_environment, one_of, resolve_device, run_command
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
-from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
+from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.inputs import InputMaker
 from lib.models import MODELS, LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
+from lib.profiles import PROFILES
 from lib.provenance import environment
 from lib.runs import Run, RunStore
 from lib.splits import Dataset

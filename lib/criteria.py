@@ -94,7 +94,8 @@ class Comparison:
     """A test accuracy with something (on) and without it (off), one value a seed; and the paper's two values.
 
     paired: the seeds share images, initial weights and batches, so that their differences can be taken one by one.
-    margin: the share of accuracy above chance that must remain without it, or where not is_share a difference.
+    margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
+        the gain must not exceed, or where is_gain must reach.
     """
 
     text: str
@@ -107,6 +108,13 @@ class Comparison:
     paper_off: float = math.nan
     is_share: bool = True
     headline: bool = False
+    is_gain: bool = False
+    paper_chance: float = PAPER_CHANCE
+
+    @property
+    def paper_share(self) -> float:
+        """The share of the paper's accuracy above chance that remains without it."""
+        return (self.paper_off - self.paper_chance) / (self.paper_on - self.paper_chance)
 
     def margin_points(self, chance: float) -> float:
         """The margin as a difference of accuracies; that of a share is a share of our mean above chance."""
@@ -115,16 +123,17 @@ class Comparison:
         return self.margin.value
 
     def criterion(self, chance: float) -> Criterion:
-        """That what is lost without it is no more than marginal; or that stopping early gains nothing."""
+        """That what is lost without it is no more than marginal; or that stopping early gains nothing, or something."""
         margin, paired = self.margin, self.paired
         if self.is_share:
             values = (self.off - chance) / (self.on - chance)
             share = remaining_share(self.on, self.off, chance, paired)
-            published = (self.paper_off - PAPER_CHANCE) / (self.paper_on - PAPER_CHANCE)
             what, bounds = (f"{self.text}: without it", SHARE), (margin.value, math.inf)
-            return Criterion(*what, self.runs, values, margin.why, *bounds, published, share, self.headline)
+            return Criterion(*what, self.runs, values, margin.why, *bounds, self.paper_share, share, self.headline)
         gap, published = difference(self.on, self.off, paired), self.paper_on - self.paper_off
         what, bounds = (self.text, "gain in test accuracy"), (-math.inf, margin.value)
+        if self.is_gain:
+            bounds = margin.value, math.inf
         return Criterion(*what, self.runs, self.on - self.off, margin.why, *bounds, published, gap, self.headline)
 
 
@@ -182,7 +191,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"p_equivalence": equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": (each.paper_off - PAPER_CHANCE) / (each.paper_on - PAPER_CHANCE)}
+            | {"paper_share": each.paper_share}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

@@ -9,9 +9,10 @@ import pandas as pd
 
 from lib.claims import MODEL_NAMES
 from lib.data import IMAGES
-from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, PROFILES, VALIDATION_SHARE, Profile, Setting
+from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH
 from lib.models import MODELS, ShiftBatchNorm
 from lib.preprocessing import MAX_ROTATION
+from lib.profiles import PROFILES, VALIDATION_SHARE, Profile, Setting
 from lib.runs import OVERFIT_LOSS
 
 # What the paper states; its batch size is inferred from the spacing of its curves' points.
@@ -130,7 +131,7 @@ def _explicit_regularization(profile: Profile) -> Iterator[Row]:
     yield (
         "Table 4's augmented runs", "decay 0.999, epochs not stated",
         f"decay {profile.slow.decay:g}, at most {profile.slow.epochs} epochs", "fewer images make fewer steps an epoch"
-        if profile.is_reduced else "a bound is needed", "a run cut short looks unfitted",
+        if profile.is_reduced("cifar10") else "a bound is needed", "a run cut short looks unfitted",
     )  # fmt: skip
     yield (
         "Table 4's augmentation", f"left-right flip and rotation up to {MAX_ROTATION:g} degrees",

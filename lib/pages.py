@@ -21,11 +21,12 @@ from lib.claims import CRITERIA_VERSION, MODEL_NAMES
 from lib.criteria import VERDICTS, overall
 from lib.data import IMAGES
 from lib.deviations import deviations
-from lib.experiments import PROFILES
+from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
-from lib.study import Study
+from lib.study import PAPERS_OWN, Study
 
 MISSING = "not run"
+NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
 
 
 def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs: str = "#runs") -> HTML:
@@ -98,7 +99,7 @@ def heading(study: Study) -> str:
     hardware = _joined(record.provenance["hardware"] for record in study.records)
     where = f"profile {study.profile.name}" + (f", {hardware}" if study.records else "")
     data = "" if study.data == "cifar10" else f", {study.data}"
-    return f"recorded runs ({where})" if study is study.recorded else f"these runs ({where}{data})"
+    return f"{'recorded' if study is study.recorded else 'these'} runs ({where}{data})"
 
 
 def columns(study: Study) -> dict[str, Study]:
@@ -132,16 +133,19 @@ def data_text(*studies: Study) -> str:
     """The data set of some studies of one profile: name, how many images trained on, how many there are, its note."""
     name, records = studies[0].data, [record for study in studies for record in study.records]
     sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in records})
-    size = " or ".join(f"{size:,}" for size in sizes if size < IMAGES[name]["train"]) or "all"
-    counts = f"{size} of {IMAGES[name]['train']:,} training images, {IMAGES[name]['test']:,} test images"
-    return f"{name}: {counts}. {_joined(record.provenance['data']['note'] for record in records)}"
+    known = [record.provenance["data"] for record in records]
+    train, test = (max([data.get(split, 0) for data in known] or [0]) or IMAGES[name][split] for split in IMAGES[name])
+    size = " or ".join(f"{size:,}" for size in sizes if size < train) or "all"
+    counts = f"{size} of {train:,} training images, {test:,} test images"
+    classes = {f" of {data['classes']:,} classes" for data in known if "classes" in data and studies[0].on_photographs}
+    return f"{name}: {counts}{''.join(classes)}. {_joined(data['note'] for data in known)}"
 
 
 def ribbon(profile: str, data: str) -> str:
     """What stands on top of every screen of a page that is not the full result; '' for one that is."""
     if profile == "smoke":
         return "Smoke profile: a test of the machinery. Nothing on this page is a result."
-    if (profile, data) == ("paper", "cifar10"):
+    if (profile, data) in PAPERS_OWN:
         return ""
     return f"Profile {profile} on {data}: reduced. Not the full result."
 
@@ -166,6 +170,8 @@ def banner(*studies: Study) -> HTML:
         )
     if data == "digits":
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
+    if data == "tiny-imagenet":
+        warnings.append("Data set: Tiny ImageNet's small photographs in place of ImageNet.")
     if missing:
         warnings.append(f"{missing} of the runs this page needs have no record: they read '{MISSING}'.")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())

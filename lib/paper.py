@@ -5,6 +5,7 @@ ICLR 2017, arXiv:1611.03530v2. Accuracies are fractions here, also where the pap
 """
 
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,17 @@ RANDOMIZATIONS = {
     "gaussian_pixels": "gaussian",
 }
 
+FIG2A = {"full": "augmentation + weight decay + dropout", "wd": "weight decay", "none": "none"}
+
 
 @functools.cache
 def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
+
+
+def _joined(regularizers: Iterable[str]) -> str:
+    """As Run.regularizers joins them."""
+    return " + ".join(regularizers) or "none"
 
 
 def table1() -> pd.DataFrame:
@@ -37,17 +45,22 @@ def table1() -> pd.DataFrame:
         frame[switch] = frame[switch] == "yes"
     switches = {"random crop": frame["random_crop"], "weight decay": frame["weight_decay"]}
     frame["group"] = "Table 1, " + frame["labels"] + " labels"
-    frame["arm"] = [" + ".join(name for name, on in switches.items() if on[row]) or "none" for row in frame.index]
+    frame["arm"] = [_joined(name for name, on in switches.items() if on[row]) for row in frame.index]
     for column in ("train_accuracy", "test_accuracy"):
         frame[column] /= 100
     return frame
 
 
 def table2() -> pd.DataFrame:
-    """Table 2, Inception V3 on ImageNet: labels, regularizers, accuracies; best_*: the best during training."""
+    """Table 2, 7 rows, Inception V3 on ImageNet: labels, regularizers (bool), accuracies; best_*: the best during
+    training. group and arm name a row as experiments.table2 does."""
     frame = _read("table2_imagenet").copy()
     accuracies = [column for column in frame if "top" in column]
     frame[accuracies] /= 100
+    names = {"augmentation": "augmentation", "weight_decay": "weight decay", "dropout": "dropout"}
+    frame[list(names)] = frame[list(names)] == "yes"
+    frame["group"] = "Table 2, " + frame["labels"] + " labels"
+    frame["arm"] = [_joined(names[switch] for switch in names if row[switch]) for _, row in frame.iterrows()]
     return frame
 
 
@@ -86,6 +99,12 @@ def fig2b() -> pd.DataFrame:
     return _read("fig2b_batch_norm").copy()
 
 
+def fig2a() -> pd.DataFrame:
+    """Fig. 2a: arm (of Table 2, true labels), split, step, accuracy (top-1); Inception V3 on ImageNet."""
+    frame = _read("fig2a_imagenet")
+    return frame.assign(arm=frame["condition"].map(FIG2A)).drop(columns="condition")
+
+
 def steps_to_loss(levels: tuple[float, ...]) -> pd.DataFrame:
     """Steps until Fig. 1a's curves fall below each level, interpolated linearly; indexed by randomization."""
     curves = {name: curve.set_index("step")["average_loss"] for name, curve in fig1a().groupby("randomization")}
@@ -110,8 +129,8 @@ def contradictions() -> pd.DataFrame:
     curves = fig2b().query("split == 'test'").groupby("model")
     rows += [(model, what, "Fig. 2b", last_reading(curve)) for model, curve in curves]
     imagenet = "training top-1 accuracy on ImageNet, weight decay only"
-    table = table2().query("labels == 'true' and augmentation == 'no' and weight_decay == 'yes'")
-    curve = _read("fig2a_imagenet").query("condition == 'wd' and split == 'train'")
+    table = table2().query("labels == 'true' and not augmentation and weight_decay")
+    curve = fig2a().query("arm == 'weight decay' and split == 'train'")
     rows += [("inception_v3", imagenet, "Table 2", float(table["train_top1"].iloc[0]))]
     rows += [("inception_v3", imagenet, "Fig. 2a", last_reading(curve))]
     frame = pd.DataFrame(rows, columns=["model", "quantity", "source", "value"])

@@ -239,17 +239,17 @@ def batch_norm_curves(history: pd.DataFrame, reference: pd.DataFrame | None = No
     return figure
 
 
-def early_stopping_curves(history: pd.DataFrame) -> Figure:
-    """Accuracy by epoch on held-out and on test images, a panel for each network; the chosen epoch is marked."""
-    models = list(dict.fromkeys(history["model"]))
+def early_stopping_curves(history: pd.DataFrame, per: str = "model") -> Figure:
+    """Accuracy by epoch on held-out and on test images, a panel for each value of `per`; the chosen epoch is marked."""
+    panels = list(dict.fromkeys(history[per]))
     figure = Figure(figsize=(9, 3.6))
-    for axes, model in zip(np.atleast_1d(figure.subplots(1, len(models), sharey=True)), models, strict=True):
-        for _, run in history[history["model"] == model].groupby("seed"):
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, max(1, len(panels)), sharey=True)), panels, strict=False):
+        for _, run in history[history[per] == panel].groupby("seed"):
             chosen = run.loc[run["validation_accuracy"].idxmax()]
             axes.plot(run["epoch"], run["test_accuracy"], color=COLORS[0])
             axes.plot(run["epoch"], run["validation_accuracy"], color=COLORS[1], linestyle=":", linewidth=1)
             axes.plot(chosen["epoch"], chosen["test_accuracy"], "D", color="black", markersize=6)
-        axes.set(title=MODEL_NAMES[model], xlabel="epoch")
+        axes.set(title=MODEL_NAMES.get(panel, panel), xlabel="epoch")
     figure.axes[0].set_ylabel("accuracy")
     handles = {
         "test": Line2D([], [], color=COLORS[0]),
@@ -257,6 +257,25 @@ def early_stopping_curves(history: pd.DataFrame) -> Figure:
         "epoch chosen on held-out images": Line2D([], [], color="black", marker="D", linestyle="none"),
     }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
+    return figure
+
+
+def best_epoch_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
+    """Fig. 2a: test accuracy by step, one line a seed and arm, the best epoch marked; the paper's readings in grey."""
+    figure = Figure(figsize=(7.5, 4.2))
+    axes, names, extra = figure.subplots(), list(dict.fromkeys(history["arm"])), {}
+    if reference is not None:
+        for place, (name, curve) in enumerate(reference[reference["split"] == "test"].groupby("arm", sort=False)):
+            style = {"color": "0.65", "linestyle": DASHES[place]}
+            axes.plot(curve["step"], curve["accuracy"], **style)
+            extra[f"paper, {name}"] = Line2D([], [], **style)
+    _lines(axes, history, "arm", names, "step", "test_accuracy")
+    for _, run in history.groupby("key"):
+        best = run.loc[run["test_accuracy"].idxmax()]
+        axes.plot(best["step"], best["test_accuracy"], "D", color="black", markersize=5)
+    extra["best epoch"] = Line2D([], [], color="black", marker="D", linestyle="none")
+    axes.set(xlabel="step", ylabel="test accuracy")
+    _legend(axes, names, extra)
     return figure
 
 
@@ -275,16 +294,18 @@ def example_grid(rows: Mapping[str, tuple[Tensor, Sequence[str]]]) -> Figure:
     return figure
 
 
-def overview(history: pd.DataFrame, corruption: pd.DataFrame, chance: float) -> Figure:
-    """The paper's two pictures: loss on randomized data, and test error against label corruption."""
+def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: float) -> Figure:
+    """The paper's two pictures: loss on randomized data, and test error against label corruption where it was asked."""
     figure = Figure(figsize=(10, 3.8))
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(1, 2) if corruption is not None else (figure.subplots(), None)
     names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
     _lines(left, history, "randomization", names, "step", "train_loss")
     left.set(
-        title="Training loss on randomized data", xlabel="step", ylabel="training loss of Inception", ylim=(0, None)
+        title="Training loss on randomized data", xlabel="step", ylabel="training loss", ylim=(0, None)
     )
     _legend(left, names, {})
+    if corruption is None:
+        return figure
     frame = corruption.assign(test_error=1 - corruption["test_accuracy"].astype(float))
     _corruption_axes(right, frame, "test_error", None, 1 - chance)
     right.set(title="Test error under label corruption", xlabel="share of labels replaced", ylabel="test error")

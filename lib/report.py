@@ -35,8 +35,10 @@ from lib.config import (
 )
 from lib.criteria import VERDICTS
 from lib.data import DATASETS, load_dataset, resolve_dataset
-from lib.experiments import PROFILES, claim_arms, resolve_profile, with_parameters
+from lib.experiments import claim_arms
 from lib.pages import data_text, ribbon
+from lib.photo_claims import claims_of
+from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
 from lib.runs import RunStore
 from lib.study import RECORDED, Study, is_current, recorded_study
@@ -62,6 +64,11 @@ class Choice:
     dataset: str
     device: str
     parameters: dict[str, Any]
+
+
+def pages_of(dataset: str) -> tuple[str, ...]:
+    """The pages that apply to a data set: the cover and its claims."""
+    return "index", *claims_of(dataset)
 
 
 def page_parameters(page: str) -> set[str]:
@@ -118,14 +125,15 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
         exclude_input_prompt=True,
         exclude_output_prompt=True,
     )
-    titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in PAGES}
+    names = pages_of(choice.dataset)
+    titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in names}
     size = f"profile {choice.profile}, {choice.dataset}"
     notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, replicated"
     tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
     notebook.cells = [cell for cell, own in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in own]
     for place, cell in enumerate(notebook.cells):
         cell.id = str(place)  # papermill gives the cell it adds a random one
-    links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in PAGES]
+    links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in names]
     more = {"ribbon": ribbon(choice.profile, choice.dataset), "contents": contents(notebook)}
     text, _ = exporter.from_notebook_node(notebook, {"pages": links} | more)
     path = folder / f"{page}.html"
@@ -156,14 +164,18 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     check_parameters(choice.parameters)
     profile = resolve_profile(choice.profile, choice.device)
     profile = with_parameters(profile, choice.parameters.get("seeds"), choice.parameters.get("rates"))
-    runs = [arm.run for claim in CLAIMS for arm in claim_arms(claim, profile, choice.dataset)]
+    claims = claims_of(choice.dataset)
+    runs = [arm.run for claim in claims for arm in claim_arms(claim, profile, choice.dataset)]
     print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(set(runs))} runs")
     folder.mkdir(parents=True, exist_ok=True)
-    summary = train_missing(runs, load_dataset(choice.dataset), store, choice.device)
+    dataset = load_dataset(choice.dataset, classes=profile.sizes[choice.dataset].classes)
+    summary = train_missing(runs, dataset, store, choice.device)
     if summary.failed:
         raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
     os.environ["STORE"] = str(store.root)
-    for page in PAGES:
+    for left_over in folder.glob("*.html"):
+        left_over.unlink()  # of another data set, whose pages may be others
+    for page in pages_of(choice.dataset):
         print(f"page: {page}", flush=True)
         export(page, execute(page, choice), folder, choice)
     copy_records(store, folder)
@@ -177,8 +189,9 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
 def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     """The two pictures of the paper, from the studies of randomization and label corruption."""
     by_name = {study.claim.name: study for study in studies}
-    first, second = by_name["randomization"], by_name["label_corruption"]
-    return plots.overview(first.group_history("five randomizations"), second.group("corruption"), first.chance)
+    first, second = by_name["randomization"], by_name.get("label_corruption")
+    corruption = second.group("corruption") if second else None
+    return plots.overview(first.group_history("randomizations"), corruption, first.chance)
 
 
 def readme_studies() -> dict[str, list[Study]]:

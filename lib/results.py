@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
+from lib.experiments import CLAIM_ARMS, claim_arms
+from lib.profiles import PROFILES
 from lib.runs import OVERFIT_LOSS, Record, Run, runs_frame
 
 DICTIONARY = {  # column -> what it is; one row is one run

@@ -10,13 +10,17 @@ import pandas as pd
 from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
 from lib.config import ROOT, one_of, resolve_device, store_root
-from lib.criteria import PAPER_CHANCE, comparisons_frame, criteria_frame, verdict
+from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.data import load_dataset, resolve_dataset
-from lib.experiments import PROFILES, Arm, Profile, arms_frame, claim_arms, resolve_profile, with_parameters
+from lib.experiments import Arm, arms_frame, claim_arms
+from lib.photo_claims import claims_of
+from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore, history_frame
 from lib.splits import Dataset
 from lib.sweep import records
 
+PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
+CLASSES = 10  # of CIFAR-10, whose older records do not name their number
 RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
 
 
@@ -39,7 +43,12 @@ class Study:
     @property
     def is_full(self) -> bool:
         """Whether this is the paper's setting, whose numbers may be held against the paper's."""
-        return self.profile.name == "paper" and self.data == "cifar10"
+        return (self.profile.name, self.data) in PAPERS_OWN
+
+    @property
+    def on_photographs(self) -> bool:
+        """Whether the data set is of the kind of ImageNet."""
+        return self.data in PHOTOGRAPHS
 
     @functools.cached_property
     def frame(self) -> pd.DataFrame:
@@ -65,7 +74,7 @@ class Study:
     @functools.cached_property
     def agreement(self) -> pd.DataFrame:
         """One row per number of the paper's, see agreement.rows_frame."""
-        return against_paper(self.claim.name, self.frame)
+        return against_paper(self.claim.name, self.frame, self.on_photographs)
 
     @functools.cached_property
     def contradictions(self) -> pd.DataFrame:
@@ -74,8 +83,24 @@ class Study:
 
     @functools.cached_property
     def recorded(self) -> "Study":
-        """The repository's own records at the paper's size: the column between the paper's and these runs."""
-        return self if self.is_full and self.store.root == RECORDED else recorded_study(self.claim.name)
+        """The repository's own records at the paper's size: the column between the paper's and these runs. Of
+        photographs those of the same data set, else of CIFAR-10."""
+        data = self.data if self.on_photographs else "cifar10"
+        if (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED):
+            return self
+        return recorded_study(self.claim.name, "paper", data)
+
+    @property
+    def elsewhere(self) -> list["Study"]:
+        """The repository's own records on the other kind of data set, as far as there are any."""
+        others = ["cifar10"] if self.on_photographs else PHOTOGRAPHS
+        studies = [
+            recorded_study(self.claim.name, profile, data)
+            for data in others
+            for profile in ("paper", "quick")
+            if self.claim.name in claims_of(data)
+        ]
+        return [study for study in studies if study.records]
 
     @property
     def headline(self) -> pd.Series:
@@ -114,7 +139,7 @@ def open_study(
     Args:
         claim: name of the claim.
         profile: 'smoke', 'quick', 'paper' or 'auto'.
-        dataset: 'cifar10', 'digits' or 'auto'.
+        dataset: 'cifar10', 'tiny-imagenet', 'imagenet', 'digits' or 'auto'.
         device: 'cpu', 'cuda' or 'auto'.
         seeds: number of seeds; None: the profile's, and all further ones that are recorded.
         rates: label corruption rates; None: the profile's.
@@ -123,24 +148,33 @@ def open_study(
         InputError: a value that is not allowed.
     """
     one_of("claim", claim, CLAIMS)
-    device = resolve_device(device)
+    device, name = resolve_device(device), resolve_dataset(dataset)
+    one_of(f"claim for {name}", claim, claims_of(name))
     size = with_parameters(resolve_profile(profile, device), seeds, rates)
-    data = load_dataset(resolve_dataset(dataset))
+    data = load_dataset(name, classes=size.sizes[name].classes)
     store = RunStore(store_root())
     if seeds is None:
         size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
     arms = claim_arms(claim, size, data.name)
     found = records([arm.run for arm in arms], data, store, device)
-    return Study(CLAIMS[claim], size, data.name, 1 / len(data.classes), store, arms, found, data)
+    return Study(claims_of(name)[claim], size, name, 1 / len(data.classes), store, arms, found, data)
 
 
-def recorded_study(claim: str, profile: str = "paper") -> Study:
-    """What the repository's own records of CIFAR-10 say of a claim: nothing is trained, no data set is needed."""
-    found = {record.run: record for record in stored_records(RECORDED / "cifar10")}
-    size = _with_recorded_seeds(claim, PROFILES[profile], "cifar10", found.__contains__)
-    arms = claim_arms(claim, size, "cifar10")
+def open_studies(
+    profile: str = "auto", dataset: str = "auto", device: str = "auto", seeds: int | None = None
+) -> list[Study]:
+    """Open every claim that is asked of a data set; arguments and errors as open_study's."""
+    return [open_study(claim, profile, dataset, device, seeds) for claim in claims_of(resolve_dataset(dataset))]
+
+
+def recorded_study(claim: str, profile: str = "paper", dataset: str = "cifar10") -> Study:
+    """What the repository's own records say of a claim: nothing is trained, no data set is needed."""
+    found = {record.run: record for record in stored_records(RECORDED / dataset)}
+    size = _with_recorded_seeds(claim, PROFILES[profile], dataset, found.__contains__)
+    arms = claim_arms(claim, size, dataset)
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
-    return Study(CLAIMS[claim], size, "cifar10", PAPER_CHANCE, RunStore(RECORDED), arms, known)
+    classes = {record.provenance["data"].get("classes", CLASSES) for record in known} or {CLASSES}
+    return Study(claims_of(dataset)[claim], size, dataset, 1 / max(classes), RunStore(RECORDED), arms, known)
 
 
 def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: Callable[[Run], bool]) -> Profile:

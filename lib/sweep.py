@@ -6,6 +6,10 @@ one-thread processes do more than one process with several threads), on a GPU on
 speak through the store alone, so any executor whose workers see the store's folder does.
 
     python -m lib.sweep --profile quick --dataset cifar10 --time-limit 600
+
+One run over several GPUs, one run after the other (lib/distributed.py):
+
+    torchrun --nproc-per-node 4 -m lib.sweep --profile paper --dataset imagenet
 """
 
 import argparse
@@ -29,11 +33,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lib import distributed
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, IMAGES, load_dataset, resolve_dataset
 from lib.engine import capacity, plan
-from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms, resolve_profile, with_parameters
-from lib.models import flops_per_image
+from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
+from lib.models import MODELS, flops_per_image
+from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore
 from lib.splits import Dataset
 from lib.training import Interrupted, Progress, train_together
@@ -103,12 +109,14 @@ def train_missing(
         InputError: the store cannot be written.
         KeyboardInterrupt: after the workers have stopped.
     """
-    units = work_units(missing_runs(runs, dataset, store), device)
+    units = distributed.agree(work_units(missing_runs(runs, dataset, store), device))
     if not units:
         return Summary(0, 0, ())
     store.check_writable()
     with contextlib.ExitStack() as stack:
         workers = 1 if device == "cuda" else min(os.cpu_count() or 1, len(units))
+        if distributed.world() > 1:
+            executor, units = _Here(), [(run,) for unit in units for run in unit]
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
         return sweep.drain(units, stack.enter_context(_Bar(units, dataset.fingerprint, store, workers)))
@@ -127,6 +135,8 @@ class _Sweep:
     def __init__(self, dataset: Dataset, store: RunStore, device: str, executor: Executor, time_limit: float | None):
         self.executor, self.stop = executor, store.stop_request()
         deadline = None if time_limit is None else time.time() + time_limit
+        if isinstance(executor, _Here):
+            executor.answer_signals_by(self.stop)
         self.orders = Orders(dataset.name, store.root, device, self.stop, deadline)
         self.futures: dict[Future, Unit] = {}
         self.outcomes: dict[Run, str] = {}
@@ -201,22 +211,23 @@ class Orders:
 def carry_out(unit: Unit, orders: Orders) -> list[str]:
     """Train a unit in a worker and save its records; returns each run's outcome."""
     interrupted = _every(POLL, lambda: _is_to_stop(orders))
-    if interrupted():
+    if distributed.agree(interrupted()):
         return [LEFT] * len(unit)
-    store, dataset = RunStore(orders.store), _dataset(orders.dataset)
+    store, dataset = RunStore(orders.store), _dataset(orders.dataset, unit[0].classes)
     outcomes = dict.fromkeys(unit, TRAINED)
     with contextlib.ExitStack() as stack:
         for run in unit:
-            if not stack.enter_context(store.claim(run, dataset.fingerprint)):
+            if not distributed.agree(distributed.rank() or stack.enter_context(store.claim(run, dataset.fingerprint))):
                 outcomes[run] = BUSY
-            elif store.load(run, dataset.fingerprint) is None:
+            elif distributed.agree(store.load(run, dataset.fingerprint) is None):
                 outcomes[run] = LEFT
         todo = [run for run, outcome in outcomes.items() if outcome == LEFT]
         options = {"checkpoint": lambda run: store.checkpoint(run, dataset.fingerprint), "interrupted": interrupted}
         options["on_epoch"] = lambda run, progress: note(store.progress(run, dataset.fingerprint), progress)
         try:
             for record in train_together(todo, dataset, orders.device, **options):
-                store.save(record)
+                if not distributed.rank():
+                    store.save(record)
                 outcomes[record.run] = TRAINED
         except Interrupted:
             pass
@@ -251,8 +262,23 @@ def note(path: Path, progress: Progress) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(name: str) -> Dataset:
-    return load_dataset(name)
+def _dataset(name: str, classes: int | None) -> Dataset:
+    return load_dataset(name, classes=classes)
+
+
+class _Here(Executor):
+    """Does the work in this process, at once: for the processes of torchrun, which work in step."""
+
+    def submit(self, work: Callable, *arguments: object) -> Future:
+        """Do it."""
+        future: Future = Future()
+        future.set_result(work(*arguments))
+        return future
+
+    def answer_signals_by(self, stop: Path) -> None:
+        """Ctrl-C and a kill ask the work to stop, for which all processes must be at the same step."""
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda *_: stop.touch())
 
 
 def local_executor(workers: int, device: str) -> ProcessPoolExecutor:
@@ -290,7 +316,8 @@ class _Bar:
         live = sys.stderr.isatty() or "ipykernel" in sys.modules
         self.interval, self.shown = (0.5 if live else 30.0), 0.0  # seconds; a log file wants few lines
         form = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}{postfix}]"
-        self.bar = tqdm(total=sum(map(work, self.epochs)), leave=False, mininterval=self.interval, bar_format=form)
+        options = {"leave": False, "mininterval": self.interval, "disable": distributed.rank() > 0}
+        self.bar = tqdm(total=sum(map(work, self.epochs)), bar_format=form, **options)
         self.update(())
 
     def __enter__(self) -> "_Bar":
@@ -354,7 +381,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default=from_environment("PROFILE", "auto"), help=" | ".join(PROFILES) + " | auto")
     parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
-    parser.add_argument("--claims", nargs="+", default=list(CLAIM_ARMS), metavar="CLAIM", help=" | ".join(CLAIM_ARMS))
+    parser.add_argument("--claims", nargs="+", metavar="CLAIM", help=" | ".join(CLAIM_ARMS))
+    parser.add_argument("--networks", nargs="+", metavar="NETWORK", help=" | ".join(MODELS))
     parser.add_argument("--seeds", type=int, help="how many, if not the profile's own number")
     parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop cleanly after this time")
@@ -363,15 +391,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"time limit {options.time_limit:g} is not allowed: seconds above 0")
     device = resolve_device(options.device)
     profile = with_parameters(resolve_profile(options.profile, device), options.seeds)
-    for claim in options.claims:
-        one_of("claim", claim, CLAIM_ARMS)
+    networks = [one_of("network", name, MODELS) for name in options.networks or MODELS]
     name = resolve_dataset(options.dataset)
-    runs = [arm.run for claim in options.claims for arm in claim_arms(claim, profile, name)]
-    summary = train_missing(runs, load_dataset(name), RunStore(options.store), device, options.time_limit)
-    print(
-        f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
-        f"{len(set(runs))} in all"
-    )
+    arms = [arm for claim in options.claims or arms_of(name) for arm in claim_arms(claim, profile, name)]
+    runs = [arm.run for arm in arms if arm.run.model in networks]
+    distributed.start(device)
+    dataset = load_dataset(name, classes=profile.sizes[name].classes)
+    summary = train_missing(runs, dataset, RunStore(options.store), device, options.time_limit)
+    if not distributed.rank():
+        print(
+            f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
+            f"{len(set(runs))} in all"
+        )
+    distributed.stop()
     return 1 if summary.failed else 3 if summary.left else 0
 
 

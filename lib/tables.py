@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 import pandas as pd
 from IPython.display import HTML
 
-from lib import plots
+from lib import paper, plots
+from lib.agreement import TABLE2_COLUMNS
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES
 from lib.criteria import MIN_SEEDS, VERDICTS
 from lib.pages import (
@@ -200,6 +201,34 @@ def _offset(row, form: Callable[[float], str]) -> str:
 
 def _margin(row, form: Callable[[float], str]) -> str:
     return f"a factor of {row.margin:.2f}" if row.scale == "ratio" else form(row.margin)
+
+
+def elsewhere(study: Study) -> HTML:
+    """The claim's criteria on the other kind of data set, from the repository's own records."""
+    parts = []
+    for each in study.elsewhere:
+        rows = [
+            {
+                "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
+                "paper": "—" if pd.isna(row.paper) else form_of(row.quantity)(row.paper),
+                "ours": _criterion_cell(each.criteria.loc[row.Index], form_of(row.quantity)),
+            }
+            for row in each.criteria.itertuples()
+        ]
+        title = f"{each.data}, profile {each.profile.name}: {each.verdict}. {each.claim.statement}"
+        parts.append(table(pd.DataFrame(rows), title).data)
+    return HTML("".join(parts) or f"<p>On the other kind of data set: {MISSING}.</p>")
+
+
+def table2(study: Study) -> HTML:
+    """Table 2's rows, top-1 and top-5, on training and test images, the last and the best epoch."""
+    published, columns = {}, {ours: what for _, ours, what in TABLE2_COLUMNS}
+    for row in paper.table2().itertuples():
+        for name, ours, _ in TABLE2_COLUMNS:
+            published[ours, (row.group, row.arm)] = percent(getattr(row, name)) if getattr(row, name) > 0 else "—"
+    rows = seed_columns(study, lambda each: each.frame, ["group", "arm"], columns, published)
+    chance = ", ".join(f"top-{k}: {percent(min(1.0, k * study.chance))}" for k in (1, 5))
+    return table(rows, f"Table 2, beside the paper's on ImageNet. Chance here is {chance}")
 
 
 def contradictions_table(study: Study) -> HTML:

@@ -329,7 +329,14 @@ class _Training:
             "steps_per_epoch": len(lane.engine.sizes),
             "train_images": len(inputs.train),
             "precision": NAMES[arithmetic(run, self.device)],
-            "data": {"source": self.dataset.source, "note": self.dataset.note},
+            "data": {
+                "source": self.dataset.source,
+                "note": self.dataset.note,
+                "classes": len(self.dataset.classes),
+                "train": len(self.dataset.train),
+                "test": len(self.dataset.test),
+            },
+            "processes": distributed.world(),
             **machine,
         }
         fingerprint = self.dataset.fingerprint

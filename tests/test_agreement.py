@@ -7,7 +7,8 @@ from lib import paper
 from lib.agreement import ROWS, Row, against_paper, contradictions, rows_frame
 from lib.claims import CLAIMS, MARGINS
 from lib.criteria import Margin
-from lib.experiments import PROFILES, arms_frame, claim_arms
+from lib.experiments import arms_frame, claim_arms
+from lib.profiles import PROFILES
 
 
 def row(*values, published=0.8, margin=0.02, **more):
@@ -74,7 +75,7 @@ def world(claim):
             result.loc[place, "train_accuracy"] = printed.loc[key, "train_accuracy"]
             result.loc[place, "running_train_accuracy"] = printed.loc[key, "train_accuracy"]
             result.loc[place, "test_accuracy"] = printed.loc[key, "test_accuracy"]
-        if each["group"] == "five randomizations":
+        if each["group"] == "randomizations":
             result.loc[place, ["overfit_time", "overfit_steps"]] = steps[each["arm"]]
         if each["group"] == "batch norm":
             result.loc[place, "test_accuracy"] = ends[each["model"]]

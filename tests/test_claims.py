@@ -6,7 +6,8 @@ import pytest
 from lib import paper
 from lib.claims import CLAIMS, CRITERIA_VERSION, MARGINS, MODEL_NAMES, share_batches, with_relative_time
 from lib.criteria import comparisons_frame, criteria_frame, verdict
-from lib.experiments import PROFILES, arms_frame, claim_arms
+from lib.experiments import arms_frame, claim_arms
+from lib.profiles import PROFILES
 
 CHANCE = 0.1
 SEEDS = PROFILES["quick"].seeds

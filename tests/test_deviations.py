@@ -4,7 +4,7 @@ import pytest
 
 from lib.claims import CLAIMS
 from lib.deviations import CLAIM_ROWS, deviations
-from lib.experiments import PROFILES
+from lib.profiles import PROFILES
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
 

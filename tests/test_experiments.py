@@ -6,16 +6,9 @@ import pytest
 from lib import paper
 from lib.config import InputError
 from lib.data import IMAGES
-from lib.experiments import (
-    CLAIM_ARMS,
-    LARGE_BATCH,
-    PROFILES,
-    arms_frame,
-    claim_arms,
-    resolve_profile,
-    with_parameters,
-)
+from lib.experiments import CLAIM_ARMS, LARGE_BATCH, arms_frame, claim_arms
 from lib.models import MODELS
+from lib.profiles import PROFILES, resolve_profile, with_parameters
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
 

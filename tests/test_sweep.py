@@ -15,7 +15,8 @@ from lib import sweep
 from lib.config import ROOT, InputError
 from lib.data import load_dataset
 from lib.engine import capacity, plan
-from lib.experiments import CLAIM_ARMS, PROFILES, claim_arms
+from lib.experiments import CLAIM_ARMS, claim_arms
+from lib.profiles import PROFILES
 from lib.runs import Record, RunStore
 from lib.sweep import missing_runs, records, train_missing, work, work_units
 from lib.training import Progress, train

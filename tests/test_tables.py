@@ -84,7 +84,7 @@ def test_the_papers_column_is_left_out_where_it_has_no_number(quick):
     study, by = quick["randomization"], ["arm"]
     titles = {"train_accuracy": "fit", "overfit_steps": "steps"}
     published = {("overfit_steps", ("gaussian",)): "8,000"}
-    frame = tables.seed_columns(study, lambda each: each.group("five randomizations"), by, titles, published)
+    frame = tables.seed_columns(study, lambda each: each.group("randomizations"), by, titles, published)
     assert "fit: paper" not in frame
     assert frame.set_index("variant")["steps: paper"].to_dict()["gaussian"] == "8,000"
     assert frame["fit: recorded at the paper's size"].notna().all()

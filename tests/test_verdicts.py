@@ -17,7 +17,8 @@ from scipy.stats import rankdata, t
 
 from lib import report, tables
 from lib.config import ROOT
-from lib.experiments import PROFILES, claim_arms
+from lib.experiments import claim_arms
+from lib.profiles import PROFILES
 from lib.runs import RECIPE
 from lib.study import recorded_study
 
@@ -139,7 +140,7 @@ def share(on, off, paired):
 
 
 def randomization(profile):
-    evidence, group = Evidence("randomization", profile), "five randomizations"
+    evidence, group = Evidence("randomization", profile), "randomizations"
     fits = {name: evidence.get(group, name, "inception", final("train_accuracy")) for name in FIVE}
     result = [of_each(values, FITTED) for values in fits.values()]
     for net in NETS:

@@ -1,0 +1,106 @@
+"""The claims that the paper asks of ImageNet, too (Table 2, Fig. 2a): the same questions to Inception V3.
+
+There is no label corruption on ImageNet in the paper. What it says of early stopping is the opposite there: it helps.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from lib import paper
+from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, constant_factor, fits, rows_of, share_batches
+from lib.criteria import Comparison
+from lib.profiles import PHOTOGRAPHS, V3
+
+PAPER_CHANCE = 0.001  # ImageNet's thousand classes
+NAME = "Inception V3"
+
+
+def claims_of(dataset: str) -> dict[str, Claim]:
+    """The claims asked of a data set."""
+    return PHOTO_CLAIMS if dataset in PHOTOGRAPHS else CLAIMS
+
+
+def _table2(labels: str, arm: str) -> pd.Series:
+    return paper.table2().query(f"labels == '{labels}' and arm == '{arm}'").iloc[0]
+
+
+def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
+    group, row = "random labels", _table2("random", "none")
+    train, test = (arm(frame, group, group, V3, f"{split}_accuracy") for split in ("train", "test"))
+    runs, margin = (group, V3), MARGINS["fitted, ImageNet"]
+    yield fits(f"{NAME} fits random labels", runs, train, row["train_top1"], margin, headline=True)
+    what, margin = f"{NAME} trained on random labels is at chance", MARGINS["chance, ImageNet"]
+    yield at_chance(what, "test accuracy", test, chance, row["test_top1"], runs, margin)
+    yield constant_factor(frame, V3)
+
+
+def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+    group = "Table 2, true labels"
+    published = paper.table2().query("labels == 'true'").set_index("arm")["test_top1"]
+    off = rows_of(frame, group, "none", V3)
+    for name in published.index.drop("none"):
+        yield Comparison(
+            f"{NAME}, {name}",
+            (group, V3),
+            *(arm(frame, group, each, V3, "test_accuracy") for each in (name, "none")),
+            share_batches(rows_of(frame, group, name, V3), off),
+            MARGINS["kept, ImageNet"],
+            published[name],
+            published["none"],
+            headline=name == published.index[0],
+            paper_chance=PAPER_CHANCE,
+        )
+
+
+def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
+    for row in paper.table2().query("arm == 'none' or labels == 'random'").itertuples():
+        text = f"{NAME} fits {row.labels} labels with {'every regularizer off' if row.arm == 'none' else row.arm}"
+        train, margin = arm(frame, row.group, row.arm, V3, "train_accuracy"), MARGINS["fitted, ImageNet"]
+        yield fits(text, (row.group, V3), train, row.train_top1, margin)
+    yield from (each.criterion(chance) for each in _explicit_comparisons(frame))
+
+
+def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+    group = "early stopping"
+    for row in paper.table2().dropna(subset="best_test_top1").itertuples():
+        last, best, chosen = (
+            arm(frame, group, row.arm, V3, f"{name}_test_accuracy") for name in ("last", "best", "early_stopped")
+        )
+        margin, text = MARGINS["no gain"], f"{NAME}, {row.arm}"
+        how = {"paired": True, "margin": margin, "is_share": False, "is_gain": True}
+        seen = {"paper_on": row.best_test_top1, "paper_off": row.test_top1, "headline": row.arm != "none"}
+        yield Comparison(f"{text}, stopping at the best test epoch", (group, V3), best, last, **how, **seen)
+        yield Comparison(f"{text}, stopping where held-out images say", (group, V3), chosen, last, **how)
+
+
+def _implicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
+    yield from (each.criterion(chance) for each in _implicit_comparisons(frame))
+
+
+PHOTO_CLAIMS = {
+    claim.name: claim
+    for claim in (
+        Claim(
+            "randomization",
+            "Randomization",
+            "Inception V3 fits random labels on photographs, though nothing can be learned from them.",
+            _randomization,
+        ),
+        Claim(
+            "explicit_regularization",
+            "Explicit regularization",
+            "Without weight decay, dropout and augmentation most of the generalization remains, and with them random "
+            "labels are still fitted.",
+            _explicit_regularization,
+            _explicit_comparisons,
+        ),
+        Claim(
+            "implicit_regularization",
+            "Implicit regularization",
+            "On ImageNet, unlike on CIFAR-10, stopping early could improve generalization.",
+            _implicit_regularization,
+            _implicit_comparisons,
+        ),
+    )
+}
