@@ -308,21 +308,22 @@ class Engine:
             self.stack.eval()
             sums = torch.zeros(3, count, dtype=torch.float64, device=self.device)
             for batch, truth in self._chunks(images, labels.expand(count, -1)):
-                logits = forward(self.plan, stack, network_inputs(self.plan.model, batch, self.size))
+                logits = forward(self.plan, stack, batch)
                 best = logits.topk(min(TOP, logits.shape[2]), dim=2).indices == truth.unsqueeze(2)
                 correct = (logits.argmax(dim=2) == truth).sum(dim=1)
                 sums += torch.stack([cross_entropy(logits, truth), correct, best.any(dim=2).sum(dim=1)])
             return distributed.total(sums) / labels.shape[-1]
 
     def _chunks(self, images: Images, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """This process's batches of images [K, n, 3, H, W] and labels [K, n], of labels [K, N] in all."""
+        """This process's batches of inputs [K, n, 3, S, S] and labels [K, n], of labels [K, N] in all."""
         size = max(1, min(EVAL_BATCH[self.device], EVAL_PIXELS[self.device] // self.size**2))
         starts = range(0, labels.shape[1], size)
         for start in starts[distributed.rank() :: distributed.world()]:
             chunk = slice(start, start + size)
             batch = images[chunk] if len(images.shape) == 4 else images[:, chunk]
             batch = in_memory(batch).to(self.device, non_blocking=True)
-            yield batch.expand(len(labels), *batch.shape[-4:]), labels[:, chunk]
+            seen = network_inputs(self.plan.model, batch.flatten(0, -4), self.size).unflatten(0, batch.shape[:-3])
+            yield seen.expand(len(labels), *seen.shape[-4:]), labels[:, chunk]
 
     def read(self, values: Tensor) -> list:
         """What evaluate returned, as numbers; waits for the device."""

@@ -300,9 +300,7 @@ def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: flo
     left, right = figure.subplots(1, 2) if corruption is not None else (figure.subplots(), None)
     names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
     _lines(left, history, "randomization", names, "step", "train_loss")
-    left.set(
-        title="Training loss on randomized data", xlabel="step", ylabel="training loss", ylim=(0, None)
-    )
+    left.set(title="Training loss on randomized data", xlabel="step", ylabel="training loss", ylim=(0, None))
     _legend(left, names, {})
     if corruption is None:
         return figure

@@ -6,7 +6,7 @@ import torch
 
 from lib import engine
 from lib.engine import Engine, initial_state, plan
-from lib.inputs import InputMaker
+from lib.inputs import InputMaker, network_inputs
 
 
 def load(one, runs, dataset):
@@ -167,3 +167,27 @@ def test_graphs_are_recorded_anew_where_the_step_is_another(digits, small_run, n
 def test_capacity_depends_on_the_network():
     assert engine.capacity("mlp_3x512", "cuda") == engine.STACK["cuda"]
     assert [engine.capacity(name, "cuda") for name in ("inception", "inception_no_bn", "alexnet")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_whole_images_are_evaluated_as_their_inputs_are(digits, small_run, count):
+    """Those of augmented runs and photographs are made into inputs on the way."""
+    runs = [replace(small_run, seed=seed) for seed in range(count)]
+    one = Engine(small_run, count, 10, 28, "cpu")
+    load(one, runs, digits)
+    whole, labels = digits.test.images, digits.test.labels
+    expected = one.evaluate(network_inputs("mlp_1x512", whole, 28), labels)
+    assert torch.equal(one.evaluate(whole, labels), expected)
+    own = torch.stack([whole] * count)
+    assert torch.equal(one.evaluate(own, torch.stack([labels] * count)), expected)
+    assert (expected[1] <= expected[2]).all()
+
+
+def test_top_5_looks_among_the_five_largest_outputs(digits, small_run):
+    one = Engine(small_run, 1, 10, 28, "cpu")
+    load(one, [small_run], digits)
+    inputs = network_inputs("mlp_1x512", digits.test.images, 28)
+    order = one.stack(inputs[None])[0].argsort(dim=1, descending=True)
+    for place, found in ((0, [1.0, 1.0]), (4, [0.0, 1.0]), (5, [0.0, 0.0])):
+        values = one.evaluate(inputs, order[:, place])[1:, 0]
+        assert values.tolist() == pytest.approx(found, abs=0.02)  # in bf16 a few outputs are equal
