@@ -262,7 +262,7 @@ def flops_per_image(name: str, image_size: int = 28, width: float = 1.0) -> int:
     multiplication, and backward twice as many as forward but for the image, whose gradient nobody wants."""
     multiplications = []
     with torch.random.fork_rng(devices=[]):
-        model = build_model(name, image_size=image_size, width=width)
+        model = build_model(name, image_size=image_size, width=width).eval()  # batch norm of one value has no variance
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, _, out: multiplications.append(m.weight[0].numel() * out.numel()))
