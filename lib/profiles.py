@@ -94,7 +94,7 @@ PROFILES = {
             "quick",
             "all claims on two CPU cores in minutes: fewer images, narrower convolutional networks",
             sizes={"cifar10": Sizes(500, 1500, 500), "digits": Sizes(300, 300)}
-            | dict.fromkeys(PHOTOGRAPHS, Sizes(500, 500, 250, classes=10)),
+            | dict.fromkeys(PHOTOGRAPHS, Sizes(400, 400, 250, classes=10)),
             seeds=(0, 1),
             rates=(0.0, 0.25, 0.5, 0.75, 1.0),
             settings={
@@ -103,7 +103,7 @@ PROFILES = {
                 "alexnet": Setting(0.01, 60, width=0.5, batch_size=32, decay=0.97),
                 "mlp_3x512": Setting(0.01, 100, batch_size=32, decay=0.98),
                 "mlp_1x512": Setting(0.01, 100, batch_size=32, decay=0.98),
-                V3: Setting(0.005, 90, width=0.25, batch_size=32, decay=0.98, optimizer="rmsprop"),
+                V3: Setting(0.001, 60, width=0.25, batch_size=32, decay=0.96, optimizer="adam"),
             },
             slow=Setting(0.1, 150, width=0.25, batch_size=64, decay=0.985),
             large_steps={

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.experiments import CLAIM_ARMS, claim_arms
+from lib.experiments import arms_of, claim_arms
 from lib.profiles import PROFILES
 from lib.runs import OVERFIT_LOSS, Record, Run, runs_frame
 
@@ -80,7 +80,7 @@ def roles() -> dict[Run, str]:
     found: dict[Run, dict[str, None]] = {}
     for profile in PROFILES.values():
         for dataset in profile.sizes:
-            for claim in CLAIM_ARMS:
+            for claim in arms_of(dataset):
                 for arm in claim_arms(claim, profile, dataset):
                     found.setdefault(replace(arm.run, seed=0), {})[
                         f"{profile.name}: {claim} / {arm.group} / {arm.name}"

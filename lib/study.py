@@ -121,6 +121,10 @@ class Study:
         """The frame's rows of one group of arms."""
         return self.frame[self.frame["group"] == name]
 
+    def group_like(self, start: str) -> pd.DataFrame:
+        """The frame's rows of the groups whose names start so."""
+        return self.frame[self.frame["group"].str.startswith(start)]
+
     def group_history(self, name: str) -> pd.DataFrame:
         """The history's rows of one group of arms."""
         return self.history[self.history["group"] == name]

@@ -222,13 +222,18 @@ def elsewhere(study: Study) -> HTML:
 
 def table2(study: Study) -> HTML:
     """Table 2's rows, top-1 and top-5, on training and test images, the last and the best epoch."""
-    published, columns = {}, {ours: what for _, ours, what in TABLE2_COLUMNS}
-    for row in paper.table2().itertuples():
-        for name, ours, _ in TABLE2_COLUMNS:
-            published[ours, (row.group, row.arm)] = percent(getattr(row, name)) if getattr(row, name) > 0 else "—"
-    rows = seed_columns(study, lambda each: each.frame, ["group", "arm"], columns, published)
-    chance = ", ".join(f"top-{k}: {percent(min(1.0, k * study.chance))}" for k in (1, 5))
-    return table(rows, f"Table 2, beside the paper's on ImageNet. Chance here is {chance}")
+    chance = ", ".join(f"top-{k} {percent(min(1.0, k * study.chance))}" for k in (1, 5))
+    parts = [f"<p>The paper's numbers are ImageNet's. Chance here: {chance}.</p>"]
+    for title, first in (("Training", 0), ("Test, last epoch", 2), ("Test, best epoch", 4)):
+        published, titles = {}, {}
+        for name, ours, what in TABLE2_COLUMNS[first : first + 2]:
+            titles[ours] = what
+            for row in paper.table2().itertuples():
+                value = getattr(row, name)
+                published[ours, (row.group, row.arm)] = "—" if pd.isna(value) else percent(value)
+        rows = seed_columns(study, lambda each: each.group_like("Table 2"), ["group", "arm"], titles, published)
+        parts.append(table(rows, title).data)
+    return HTML("".join(parts))
 
 
 def contradictions_table(study: Study) -> HTML:
