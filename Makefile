@@ -9,6 +9,7 @@ export DATASET ?= auto
 export DEVICE ?= auto
 export DATA_ROOT ?= data
 export STORE ?= report/runs
+export IMAGE_SIZE ?=
 PARAMETERS ?=
 export PYTHONUNBUFFERED := 1
 
@@ -17,8 +18,9 @@ export PYTHONUNBUFFERED := 1
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
-	@echo "Variables: PROFILE=auto|smoke|quick|paper DATASET=auto|cifar10|digits DEVICE=auto|cpu|cuda"
+	@echo "Variables: PROFILE=auto|smoke|quick|paper DATASET=auto|cifar10|tiny-imagenet|imagenet|digits DEVICE=auto|cpu|cuda"
 	@echo "           DATA_ROOT=folder STORE=folder of the records PARAMETERS='seeds=3 rates=[0,0.5,1]'"
+	@echo "           IMAGE_SIZE=pixels of the photographs, 64 for tiny-imagenet and 299 for imagenet if not set"
 
 env: $(READY)  ## make the environment in .venv
 

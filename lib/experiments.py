@@ -65,10 +65,10 @@ class Arm:
 def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 1: Inception under the five randomizations of Fig. 1a, on photographs under the two of Table 2; and random
     labels for every network."""
-    model, kinds = ("inception", RANDOMIZATIONS) if dataset not in PHOTOGRAPHS else (V3, RANDOMIZATIONS[:2])
+    main, kinds = ("inception", RANDOMIZATIONS) if dataset not in PHOTOGRAPHS else (V3, RANDOMIZATIONS[:2])
     for seed in profile.seeds:
         for pixels, rate in kinds:
-            run = replace(curve_run(profile, dataset, model, seed), pixels=pixels, label_corruption=rate)
+            run = replace(curve_run(profile, dataset, main, seed), pixels=pixels, label_corruption=rate)
             yield Arm("randomizations", run.randomization, run)
         for model in profile.networks(dataset):
             run = replace(base_run(profile, dataset, model, seed), label_corruption=1.0)

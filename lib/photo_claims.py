@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lib import paper
-from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, constant_factor, fits, rows_of, share_batches
+from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches
 from lib.criteria import Comparison
 from lib.profiles import PHOTOGRAPHS, V3
 
@@ -32,7 +32,6 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     yield fits(f"{NAME} fits random labels", runs, train, row["train_top1"], margin, headline=True)
     what, margin = f"{NAME} trained on random labels is at chance", MARGINS["chance, ImageNet"]
     yield at_chance(what, "test accuracy", test, chance, row["test_top1"], runs, margin)
-    yield constant_factor(frame, V3)
 
 
 def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:

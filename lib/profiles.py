@@ -74,7 +74,7 @@ PROFILES = {
             "smoke",
             "seconds, to test the machinery; never a result",
             sizes=dict.fromkeys(IMAGES, Sizes(100, 100, 100))
-            | dict.fromkeys(PHOTOGRAPHS, Sizes(60, 60, 60, classes=6)),
+            | dict.fromkeys(PHOTOGRAPHS, Sizes(30, 30, 20, classes=3)),
             seeds=(0,),
             rates=(0.0, 0.5, 1.0),
             settings={
@@ -83,7 +83,7 @@ PROFILES = {
                 "alexnet": Setting(0.01, 2, width=0.1, batch_size=50),
                 "mlp_3x512": Setting(0.01, 2, width=0.1, batch_size=50),
                 "mlp_1x512": Setting(0.01, 2, width=0.1, batch_size=50),
-                V3: Setting(0.005, 2, width=1 / 16, batch_size=20, optimizer="rmsprop"),
+                V3: Setting(0.005, 2, width=1 / 16, batch_size=10, optimizer="rmsprop"),
             },
             slow=Setting(0.1, 2, width=0.05, batch_size=50, decay=0.999),
             large_steps={"mlp_1x512": Setting(0.1, 2, width=0.1, decay=1.0)},

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
@@ -39,6 +40,22 @@ def built(tmp_path_factory):
         patch.setenv("STORE", str(root / "store"))
         patch.setattr(report, "EXECUTED", root / "executed")
         assert build(SMOKE, RunStore(root / "store"), root / "html") == root / "html" / "index.html"
+    return root
+
+
+@pytest.fixture(scope="session")
+def built_on_photographs(tmp_path_factory):
+    """The smoke report on made photographs in Tiny ImageNet's layout."""
+    root = tmp_path_factory.mktemp("photographs")
+    write_tiny_tree(root / "data" / "tiny-imagenet-200", train=12, test=10)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATA_ROOT", str(root / "data"))
+        patch.setenv("STORE", str(root / "store"))
+        patch.setattr(report, "EXECUTED", root / "executed")
+        choice = replace(SMOKE, dataset="tiny-imagenet", parameters={})
+        (root / "html").mkdir()
+        (root / "html" / "label_corruption.html").write_text("of an older report, on digits")
+        build(choice, RunStore(root / "store"), root / "html")
     return root
 
 
@@ -142,9 +159,9 @@ def write_tree(root: Path, train: int = 4, test: int = 2, size: tuple[int, int] 
     return root
 
 
-def write_tiny_tree(root: Path) -> Path:
+def write_tiny_tree(root: Path, **counts: int) -> Path:
     """The same images in Tiny ImageNet's layout."""
-    made = write_tree(root / "made")
+    made = write_tree(root / "made", **counts)
     lines = []
     for path in sorted(made.glob("*/*/*")):
         split, wnid = path.parent.parent.name, path.parent.name

@@ -124,7 +124,9 @@ def test_an_average_across_its_margins_edge_is_undecided():
         "randomization", set_where("test_accuracy", 0.11, group="random labels", seed=1)
     )
     assert failing == [
-        f"{label} trained on random labels is at chance: test accuracy" for label in MODEL_NAMES.values()
+        f"{label} trained on random labels is at chance: test accuracy"
+        for model, label in MODEL_NAMES.items()
+        if model != "inception_v3"
     ]
     assert set(criteria["holds"]) == {"yes", "undecided"}
     assert result == "inconclusive"

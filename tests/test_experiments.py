@@ -6,7 +6,7 @@ import pytest
 from lib import paper
 from lib.config import InputError
 from lib.data import IMAGES
-from lib.experiments import CLAIM_ARMS, LARGE_BATCH, arms_frame, claim_arms
+from lib.experiments import CLAIM_ARMS, LARGE_BATCH, V3_DROPOUT, arms_frame, arms_of, claim_arms
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 
@@ -24,8 +24,8 @@ def test_every_arm_has_every_seed_and_no_arm_is_there_twice(claim, profile):
 def test_seeds_and_sizes_of_the_profiles():
     assert len(QUICK.seeds) >= 2
     assert len(PAPER.seeds) == 3
-    assert not PAPER.is_reduced
-    assert QUICK.is_reduced
+    assert not any(map(PAPER.is_reduced, IMAGES))
+    assert all(map(QUICK.is_reduced, IMAGES))
     assert all(setting.width == 1 for setting in PAPER.settings.values())
     assert len(PAPER.rates) == 11
     assert not PROFILES["smoke"].is_result
@@ -64,7 +64,7 @@ def test_arms_of_a_comparison_differ_only_in_what_is_compared():
     """Same seed, data and schedule: differences may be paired."""
     arms = claim_arms("explicit_regularization", QUICK, "cifar10")
     off, on = {"weight_decay": 0.0, "dropout": 0.0}, {"random_crop": False, "flip_and_rotate": False}
-    for model in MODELS:
+    for model in QUICK.networks("cifar10"):
         runs = [arm.run for arm in arms if arm.group == "Table 1, true labels" and arm.run.model == model]
         assert len({replace(run, **off, **on) for run in runs}) == len(QUICK.seeds)
 
@@ -72,7 +72,7 @@ def test_arms_of_a_comparison_differ_only_in_what_is_compared():
 def test_every_network_fits_random_labels_once_in_full_precision_too():
     arms = claim_arms("randomization", PROFILES["paper"], "cifar10")
     controls = [arm.run for arm in arms if arm.group == "precision control"]
-    assert sorted(run.model for run in controls) == sorted(PROFILES["paper"].settings)
+    assert sorted(run.model for run in controls) == sorted(PAPER.networks("cifar10"))
     usual = {arm.run for arm in arms if arm.group == "random labels"}
     assert {replace(run, precision="auto") for run in controls} <= usual
 
@@ -93,11 +93,44 @@ def test_large_batches_fit_the_training_set():
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
 def test_runs_fit_their_data_set(profile, name):
-    for run in {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, profile, name)}:
+    for run in {arm.run for claim in arms_of(name) for arm in claim_arms(claim, profile, name)}:
         size = run.train_size or IMAGES[name]["train"]
         assert run.validation_size < size <= IMAGES[name]["train"]
         assert (run.test_size or 0) < IMAGES[name]["test"]
         assert run.train_size != IMAGES[name]["train"]  # all of them has one name, None
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_table_2_and_figure_2a_are_covered_row_by_row(profile):
+    arms = claim_arms("explicit_regularization", profile, "imagenet")
+    rows = {(arm.group, arm.name, arm.run.seed): arm.run for arm in arms}
+    assert len(rows) == len(arms) == 7 * len(profile.seeds)
+    for row in paper.table2().itertuples():
+        run = rows[row.group, row.arm, 0]
+        assert (run.model, run.dataset, run.classes) == ("inception_v3", "imagenet", profile.sizes["imagenet"].classes)
+        assert (run.photo_augmentation, run.dropout > 0, run.weight_decay > 0) == (
+            row.augmentation,
+            row.dropout,
+            row.weight_decay,
+        )
+        assert run.label_corruption == (row.labels == "random")
+        assert run.regularizers == row.arm
+        assert run.dropout in (0, V3_DROPOUT)
+    curves = {arm.name for arm in claim_arms("implicit_regularization", profile, "imagenet") if arm.group == "Fig. 2a"}
+    assert curves == set(paper.fig2a()["arm"])
+    held_out = [arm for arm in claim_arms("implicit_regularization", profile, "imagenet") if arm.run.validation_size]
+    assert {arm.name for arm in held_out} == {"weight decay", "none"}
+    assert not any(arm.run.stop_when_fitted for arm in held_out)
+
+
+def test_photographs_share_runs_and_have_a_validation_set_that_half_of_tiny_imagenet_holds():
+    runs = {claim: {arm.run for arm in claim_arms(claim, PAPER, "tiny-imagenet")} for claim in arms_of("tiny-imagenet")}
+    assert runs["randomization"] & runs["explicit_regularization"]
+    assert runs["explicit_regularization"] & runs["implicit_regularization"]
+    assert PAPER.held_out("tiny-imagenet") == 5_000
+    assert QUICK.held_out("tiny-imagenet") == QUICK.sizes["tiny-imagenet"].train // 10
+    with pytest.raises(InputError, match="unknown claim for imagenet 'label_corruption'"):
+        claim_arms("label_corruption", PAPER, "imagenet")
 
 
 def test_profile_resolution():

@@ -2,6 +2,7 @@ import hashlib
 import io
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 import torchvision
 from conftest import photo, write_tiny_tree, write_tree
 
-from lib import imagenet
+from lib import imagenet, inputs
 from lib.config import InputError, data_root
 from lib.data import load_dataset
 from lib.files import NoData
 from lib.imagenet import image_size
 from lib.packing import decode
+from lib.runs import Run
+from lib.training import train
 
 
 @pytest.fixture(autouse=True)
@@ -222,3 +225,18 @@ def test_real_photographs_at_299_pixels(tmp_path):
     assert dataset.note == ""
     first = next(iter(sorted(SAMPLE.iterdir())[7].iterdir()))
     assert np.array_equal(dataset.train.images.read()[7].numpy(), decode(first.read_bytes(), 299)[0])
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason="no sample of ImageNet under DATA_ROOT")
+@pytest.mark.parametrize("share", [0.5, 0.0], ids=["in memory", "from the file"])
+def test_an_epoch_on_real_photographs_at_299_pixels(tmp_path, monkeypatch, share):
+    for split in ("train", "val"):
+        shutil.copytree(SAMPLE, tmp_path / "imagenet" / split, copy_function=shutil.copyfile)
+    for path in tmp_path.rglob("n*"):
+        path.chmod(0o755)
+    monkeypatch.setattr(inputs, "SHARE", share)
+    run = Run("imagenet", "inception_v3", width=1 / 16, optimizer="rmsprop", batch_size=20, epochs=1)
+    record = train(replace(run, photo_augmentation=True, dropout=0.2), load_dataset("imagenet", tmp_path))
+    assert record.outcome == "epochs"
+    assert 1 < record.history["train_loss"][0] < 10  # log 40 is 3.7
+    assert 0 <= record.final["test_accuracy"] <= record.final["test_top5_accuracy"] <= 1

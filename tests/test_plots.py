@@ -74,7 +74,7 @@ def test_corruption_curves_draw_means_and_seeds():
 
 
 def test_networks_are_told_apart_without_colour():
-    names = list(plots.MODEL_NAMES)
+    names = [name for name in plots.MODEL_NAMES if name != "inception_v3"]  # never in a figure with the others
     looks = [plots.look(names, name) for name in names]
     for part in ("linestyle", "marker", "color"):
         assert len({str(each[part]) for each in looks}) == len(names)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from lib import report
+from lib import pages, paper, report
 from lib.claims import CLAIMS
 from lib.config import ROOT, InputError
 from lib.report import PAGES, check_parameters
@@ -162,3 +162,23 @@ def test_make_help_lists_every_target():
     for target in re.findall(r"^([a-z]+):", text, re.MULTILINE):
         assert f"make {target} " in shown
     assert sys.version_info >= (3, 11)
+
+
+def test_photographs_have_the_pages_that_apply(built_on_photographs):
+    folder = built_on_photographs / "html"
+    built = {path.stem: Page(path) for path in folder.glob("*.html")}
+    assert set(built) == {"index", "randomization", "explicit_regularization", "implicit_regularization"}
+    for page in built.values():
+        assert "label_corruption.html" not in page.links
+        assert "Tiny ImageNet&#x27;s small photographs in place of ImageNet" in page.text
+    assert all((folder / link).exists() for link in built["randomization"].links if link.startswith("runs/"))
+    rows = pd.read_csv(folder / "results.csv").query("dataset == 'tiny-imagenet'")
+    assert set(rows["model"]) == {"inception_v3"}
+    assert set(rows["classes"]) == {3}
+    assert (rows["test_top5_accuracy"] == 1).all()  # of three classes
+
+
+def test_photographs_stand_beside_cifar_10(built_on_photographs):
+    text = (built_on_photographs / "html" / "explicit_regularization.html").read_text()
+    assert all(pages.percent(value) in text for value in paper.table2()["train_top5"])
+    assert "cifar10, profile quick" in text

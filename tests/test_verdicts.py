@@ -36,19 +36,22 @@ class Evidence:
 
     def __init__(self, claim, profile):
         files = [json.loads(path.read_text()) for path in (ROOT / "report" / "runs" / "cifar10").glob("*.json")]
-        found = {json.dumps(file["run"], sort_keys=True): file for file in files if file["recipe"] == RECIPE}
+        found = {self.name(file["run"]): file for file in files if file["recipe"] == RECIPE}
         chosen = []
         for seed in itertools.count():  # the profile's, and all that are recorded beyond
             arms = claim_arms(claim, replace(PROFILES[profile], seeds=tuple(range(seed + 1))), "cifar10")
-            new = [
-                (arm, found.get(json.dumps(asdict(arm.run), sort_keys=True))) for arm in arms if arm.run.seed == seed
-            ]
+            new = [(arm, found.get(self.name(asdict(arm.run)))) for arm in arms if arm.run.seed == seed]
             if seed >= len(PROFILES[profile].seeds) and not all(file for _, file in new):
                 break
             chosen += new
         self.arms = {}
         for arm, file in chosen:
             self.arms.setdefault((arm.group, arm.name, arm.run.model), []).append((arm.run, file))
+
+    @staticmethod
+    def name(settings):
+        """The settings as text; older files lack what no run on CIFAR-10 uses."""
+        return json.dumps({"classes": None, "photo_augmentation": False} | settings, sort_keys=True)
 
     def get(self, group, name, model, read):
         return [math.nan if file is None else read(file) for _, file in self.arms[group, name, model]]
