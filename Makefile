@@ -8,7 +8,8 @@ export PROFILE ?= auto
 export DATASET ?= auto
 export DEVICE ?= auto
 export DATA_ROOT ?= data
-export STORE ?= report/runs
+export RETRAIN ?= 0
+export STORE ?= $(if $(filter 1,$(RETRAIN)),report/retrained,report/runs)
 export IMAGE_SIZE ?=
 PARAMETERS ?=
 export PYTHONUNBUFFERED := 1
@@ -18,8 +19,9 @@ export PYTHONUNBUFFERED := 1
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
-	@echo "Variables: PROFILE=auto|smoke|quick|paper DATASET=auto|cifar10|tiny-imagenet|imagenet|digits DEVICE=auto|cpu|cuda"
+	@echo "Variables: PROFILE=auto|smoke|quick|cpu|paper DATASET=auto|cifar10|tiny-imagenet|imagenet|digits DEVICE=auto|cpu|cuda"
 	@echo "           DATA_ROOT=folder STORE=folder of the records PARAMETERS='seeds=3 rates=[0,0.5,1]'"
+	@echo "           RETRAIN=1 trains all again beside the records, into report/retrained, and compares"
 	@echo "           IMAGE_SIZE=pixels of the photographs, 64 for tiny-imagenet and 299 for imagenet if not set"
 
 env: $(READY)  ## make the environment in .venv

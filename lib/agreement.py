@@ -17,7 +17,7 @@ from lib import paper
 from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time
 from lib.criteria import MIN_SEEDS, Margin
 from lib.profiles import V3
-from lib.runs import OVERFIT_LOSS
+from lib.runs import OVERFIT_LOSS, Record
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
@@ -269,6 +269,26 @@ ROWS = {
 def against_paper(claim: str, frame: pd.DataFrame, on_photographs: bool = False) -> pd.DataFrame:
     """rows_frame of a claim's rows, from its experiments.arms_frame: those on ImageNet or those on CIFAR-10."""
     return rows_frame((PHOTO_ROWS if on_photographs else ROWS)[claim](frame))
+
+
+def reproduction(old: Iterable[Record], new: Iterable[Record]) -> dict[str, float]:
+    """How runs trained again compare with their records: how many there are in both, how many of them are equal in
+    every epoch and every final value, and the largest differences of final accuracies (NaN without a pair)."""
+    recorded = {record.run: record for record in old}
+    pairs = [(recorded[record.run], record) for record in new if record.run in recorded]
+    equal = [_results(first) == _results(second) for first, second in pairs]
+    result = {"runs": len(pairs), "equal": sum(equal)}
+    for split in SPLITS:
+        column = f"{split}_accuracy"
+        gaps = pd.Series([abs(first.final[column] - second.final[column]) for first, second in pairs], dtype=float)
+        result[column] = gaps.max()
+    return result
+
+
+def _results(record: Record) -> tuple:
+    """What training gave, in the columns that every record has."""
+    history = {name: values for name, values in record.history.items() if name not in ("seconds", "test_top5_accuracy")}
+    return history, {name: value for name, value in record.final.items() if "top5" not in name}, record.outcome
 
 
 def contradictions(frame: pd.DataFrame) -> pd.DataFrame:

@@ -28,11 +28,11 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from lib.config import DEVICES, ROOT, InputError, from_environment, one_of, resolve_device, run_command
-from lib.data import DATASETS, load_dataset, resolve_dataset
+from lib.data import load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.inputs import InputMaker
-from lib.models import MODELS, LocalResponseNorm, build_model, flops_per_image
+from lib.models import LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
 from lib.profiles import PROFILES
 from lib.provenance import environment
@@ -42,6 +42,8 @@ from lib.sweep import local_executor, train_missing
 from lib.training import LANES, train
 
 WARM_UP = 6.0  # seconds from a measurement's order to its start: processes load torch and the data meanwhile
+MODELS = PROFILES["paper"].networks("cifar10")
+SMALL_IMAGES = ("auto", "cifar10", "digits")
 STEPS = {"cpu": 2, "cuda": 100}  # between two looks at the clock
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the square matrices that the peak is measured with
 SAMPLE, SHORTER = 4, 8  # the sweep is measured on every so many-th run, cut to this part of its epochs
@@ -142,10 +144,11 @@ def engine_loop(run: Run, device: str, clock: "Clock") -> Speed:
     """Train as a worker of the sweep does; an epoch is a few steps, so that the clock is looked at often."""
     dataset = load_dataset(run.dataset)
     maker, count, classes = InputMaker(dataset, device), capacity(run.model, device), len(dataset.classes)
+    size = maker.size(run)
     runs = [replace(run, seed=seed) for seed in range(count)]
-    lanes = [Engine(run, count, classes, maker.size, device) for _ in range(LANES[device] if count == 1 else 1)]
+    lanes = [Engine(run, count, classes, size, device) for _ in range(LANES[device] if count == 1 else 1)]
     for lane in lanes:
-        lane.load(runs, [maker.make(run)] * count, [initial_state(run, classes, maker.size) for run in runs])
+        lane.load(runs, [maker.make(run)] * count, [initial_state(run, classes, size) for run in runs])
 
     def epochs() -> Iterator[int]:
         while True:
@@ -317,9 +320,9 @@ def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: measure, print the table, write it to report/bench-<device>.md."""
     parser = argparse.ArgumentParser(prog="python -m lib.bench", description="Measure the engine's speed.")
-    parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
+    parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(SMALL_IMAGES))
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
-    parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL", help=" | ".join(MODELS))
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODEL", help=" | ".join(MODELS))
     parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a measurement")
     parser.add_argument("--output", type=Path, help="file to write; default: report/bench-<device>.md")
@@ -328,6 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError("repeats must be at least 1 and seconds above 0")
     for model in options.models:
         one_of("model", model, MODELS)
+    one_of("dataset", options.dataset, SMALL_IMAGES)
     device, dataset = resolve_device(options.device), resolve_dataset(options.dataset)
     rows = network_rows(dataset, device, options.models, options.repeats, options.seconds)
     found = text(rows, sweep_rates(dataset, device, options.repeats), dataset, device)

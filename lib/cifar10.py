@@ -33,6 +33,8 @@ MIRRORS = (  # byte-identical copies first: the original host has been throttled
     f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
 )
 CACHE_BYTES = 250 << 20  # the decoded arrays are 184 MB
+CACHE_FORM = 2  # bump when what the cache holds changes
+PARTS = ("train", "test")
 CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -66,7 +68,7 @@ def _parquet(root: Path) -> list[Path]:
     return files
 
 
-def _read_extracted(files: list[Path]) -> tuple[Split, Split, str]:
+def _read_extracted(files: list[Path]) -> tuple[Split, Split, dict]:
     from torchvision.datasets import CIFAR10
 
     folder = files[0].parent
@@ -78,10 +80,10 @@ def _read_extracted(files: list[Path]) -> tuple[Split, Split, str]:
         Split(torch.from_numpy(split.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(split.targets))
         for split in splits
     )
-    return train, test, ""
+    return train, test, {}
 
 
-def _read_archive(files: list[Path]) -> tuple[Split, Split, str]:
+def _read_archive(files: list[Path]) -> tuple[Split, Split, dict]:
     from torchvision.datasets.utils import check_integrity, extract_archive
 
     if not check_integrity(files[0], ARCHIVE_MD5):
@@ -91,33 +93,34 @@ def _read_archive(files: list[Path]) -> tuple[Split, Split, str]:
         return _read_extracted(_extracted(Path(folder)))
 
 
-def _read_parquet(files: list[Path]) -> tuple[Split, Split, str]:
-    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in ("train", "test")]
+def _read_parquet(files: list[Path]) -> tuple[Split, Split, dict]:
+    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in PARTS]
     train, test = (
         Split(torch.cat([shard.images for shard, _ in shards]), torch.cat([shard.labels for shard, _ in shards]))
         for shards in parts
     )
-    inexact = [sum(count for _, count in shards) for shards in parts]
-    total = len(train) + len(test)
+    flags = [torch.cat([exact for _, exact in shards]) for shards in parts]
+    inexact = {split: (~exact).nonzero().flatten().tolist() for split, exact in zip(PARTS, flags, strict=True)}
+    total, lost = len(train) + len(test), sum(map(len, inexact.values()))
     note = (
-        f"{total - sum(inexact):,} of {total:,} images are bit-exact; {inexact[0]} training and {inexact[1]} test "
-        f"images were recovered from lossy copies. All labels are exact."
+        f"{total - lost:,} of {total:,} images are bit-exact; {len(inexact['train'])} training and "
+        f"{len(inexact['test'])} test images were recovered from lossy copies. All labels are exact."
     )
-    return train, test, note if sum(inexact) else ""
+    return train, test, {"note": note, "inexact": inexact} if lost else {}
 
 
-def _read_shard(path: Path) -> tuple[Split, int]:
-    """Images and labels of one parquet file, and how many images its column 'exact', if it has one, says are not."""
+def _read_shard(path: Path) -> tuple[Split, torch.Tensor]:
+    """Images and labels of one parquet file, and which images are exact, by its column of this name if it has one."""
     try:
         table = pq.read_table(path)
         column = "img" if "img" in table.column_names else "image"
         encoded = pc.struct_field(table[column], "bytes").to_pylist()
         images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
         labels = torch.tensor(table["label"].to_pylist())
-        inexact = table["exact"].to_pylist().count(False) if "exact" in table.column_names else 0
+        exact = table["exact"].to_pylist() if "exact" in table.column_names else [True] * len(labels)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is damaged or not in the Hub's layout: {one_line(error)}") from error
-    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), inexact
+    return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), torch.tensor(exact)
 
 
 READERS = {_extracted: _read_extracted, _archive: _read_archive, _parquet: _read_parquet}
@@ -135,12 +138,12 @@ def _download(root: Path) -> Path:
 
 def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     """Decoded arrays of these source files: from the cache, or decoded now and put there."""
-    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    states = [CACHE_FORM, *((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)]
     folder = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}"
     if not (folder / "meta.json").exists():
         make_room(CACHE, CACHE_BYTES)
-        train, test, note = READERS[find](files)
-        _write_cache(folder, train, test, {"source": f"{find.__name__.strip('_')} files", "note": note})
+        train, test, more = READERS[find](files)
+        _write_cache(folder, train, test, {"source": f"{find.__name__.strip('_')} files"} | more)
     meta = json.loads((folder / "meta.json").read_text())
     arrays = [torch.from_numpy(np.load(folder / f"{part}.npy", mmap_mode="c")) for part in CACHE_PARTS]
     train, test = Split(*arrays[:2]), Split(*arrays[2:])
@@ -149,7 +152,7 @@ def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     return Dataset("cifar10", train, test, CLASSES, **meta)
 
 
-def _write_cache(folder: Path, train: Split, test: Split, meta: dict[str, str]) -> None:
+def _write_cache(folder: Path, train: Split, test: Split, meta: dict) -> None:
     """Write arrays and meta.json under another name, then rename: a killed process leaves no half cache."""
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
     arrays = (train.images, train.labels, test.images, test.labels)

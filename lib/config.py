@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
+RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
 CACHE = ROOT / ".cache"  # decoded data sets
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -41,9 +42,25 @@ def data_root() -> Path:
     return path_from_environment("DATA_ROOT", "data")
 
 
+def retrains() -> bool:
+    """Whether all is to be trained again, beside the records: RETRAIN=1.
+
+    Raises:
+        InputError: RETRAIN is neither 0 nor 1.
+    """
+    return one_of("RETRAIN", from_environment("RETRAIN", "0"), ("0", "1")) == "1"
+
+
 def store_root() -> Path:
-    """Folder of the records."""
-    return path_from_environment("STORE", "report/runs")
+    """Folder of the records; those of RETRAIN=1 have one of their own.
+
+    Raises:
+        InputError: RETRAIN=1 with the repository's own records as the store.
+    """
+    store = path_from_environment("STORE", "report/retrained" if retrains() else "report/runs")
+    if retrains() and store == RECORDED:
+        raise InputError(f"RETRAIN=1 trains beside the records in {RECORDED}: name another STORE, or none")
+    return store
 
 
 def one_of(what: str, value: object, allowed: Iterable[object]) -> object:

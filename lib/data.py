@@ -49,7 +49,9 @@ def load_dataset(
         dataset = photographs(name, root, classes)
     else:
         dataset = some_classes(cifar10(root) if name == "cifar10" else _digits(), classes)
-    return replace(dataset, train=stratified_subset(dataset.train, train_size, seed))
+    if train_size is None:
+        return dataset
+    return replace(dataset, train=stratified_subset(dataset.train, train_size, seed), inexact={})
 
 
 def resolve_dataset(name: str, root: Path | None = None) -> str:

@@ -24,13 +24,15 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("random", 0.0),
     ("gaussian", 0.0),
 )
+DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 V3_DROPOUT, V3_WEIGHT_DECAY = 0.2, 4e-5  # TF-Slim's defaults for Inception V3 at the time; the paper states neither
 
 
 def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Setting | None = None) -> Run:
     """A network trained the profile's way, without any regularizer, on the unchanged data."""
-    setting, sizes = setting or profile.settings[model], profile.sizes[dataset]
+    setting = setting or profile.settings[model]
+    sizes = setting.sizes or profile.sizes[dataset]
     return Run(
         dataset,
         model,
@@ -44,13 +46,13 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
         epochs=setting.epochs,
         decay=setting.decay,
         batch_size=setting.batch_size,
-        stop_when_fitted=profile.stop_when_fitted,
+        stop_when_fitted=profile.stop_when_fitted or setting.sizes is not None,
     )
 
 
 def curve_run(profile: Profile, dataset: str, model: str, seed: int) -> Run:
     """The same on as many images as the paper's Fig. 1 gets in this profile."""
-    return replace(base_run(profile, dataset, model, seed), train_size=profile.sizes[dataset].curve)
+    return replace(base_run(profile, dataset, model, seed), train_size=profile.sizes_of(model, dataset).curve)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,10 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
             yield Arm("random labels", "random labels", run)
             if profile.fp32_control and seed == profile.seeds[0]:
                 yield Arm("precision control", "fp32", replace(run, precision="fp32"))
+        if profile.data_control and dataset == "cifar10":
+            run = base_run(profile, dataset, DATA_CONTROL, seed)
+            yield Arm("data control", "all images", run)
+            yield Arm("data control", "bit-exact images only", replace(run, exact_only=True))
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
@@ -123,7 +129,7 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         yield Arm("batch norm", "off", base_run(profile, dataset, "inception_no_bn", seed))
         for model in CORRUPTION_MODELS:
             run = replace(base_run(profile, dataset, model, seed), stop_when_fitted=False)
-            run = replace(run, validation_size=profile.held_out(dataset))
+            run = replace(run, validation_size=profile.held_out(run.model, dataset))
             yield Arm("early stopping", "one tenth held out", run)
         for model, setting in profile.large_steps.items():
             run = base_run(profile, dataset, model, seed)
@@ -158,7 +164,7 @@ def early_stopping_on_photographs(profile: Profile, dataset: str) -> Iterator[Ar
         if row.arm in paper.FIG2A.values():
             yield Arm("Fig. 2a", row.arm, run)
         if row.best_test_top1 > 0:
-            held_out = replace(run, validation_size=profile.held_out(dataset), stop_when_fitted=False)
+            held_out = replace(run, validation_size=profile.held_out(run.model, dataset), stop_when_fitted=False)
             yield Arm("early stopping", row.arm, held_out)
 
 
@@ -184,10 +190,11 @@ def claim_arms(claim: str, profile: Profile, dataset: str) -> list[Arm]:
     """The arms of a claim.
 
     Raises:
-        InputError: a claim that is unknown or not asked of this data set.
+        InputError: a claim that is unknown or not asked of this data set, or a data set that the profile has not.
     """
     one_of("claim", claim, CLAIM_ARMS)
     one_of(f"claim for {dataset}", claim, arms_of(dataset))
+    one_of(f"data set of profile {profile.name}", dataset, profile.sizes)
     return list(arms_of(dataset)[claim](profile, dataset))
 
 

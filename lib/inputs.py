@@ -59,12 +59,13 @@ class InputMaker:
             InputError: settings that the data set cannot take.
         """
         self._check(run)
-        subset = stratified_subset(self.dataset.train, run.train_size, run.seed)
+        subset = stratified_subset(self._train(run), run.train_size, run.seed)
         dataset, size = Dataset(**vars(self.dataset) | {"train": subset}), self.size(run)
         randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size)
         train, validation = _hold_out(randomized.train, run.validation_size, run.seed)
         augmented, by_seed = is_augmented(run), run.pixels != "original" or run.train_size or run.validation_size
-        source = (run.pixels, run.train_size, run.validation_size, augmented, run.seed if by_seed else None)
+        sizes = run.train_size, run.validation_size, run.exact_only
+        source = (run.pixels, *sizes, augmented, run.seed if by_seed else None)
         changed = randomized.changed_test
         return Inputs(
             self._split(run, train, ("train", *source), whole=augmented),
@@ -74,6 +75,13 @@ class InputMaker:
             changed and self._split(run, changed, ("changed test", *source)),
             source,
         )
+
+    def _train(self, run: Run) -> Split:
+        if not run.exact_only:
+            return self.dataset.train
+        kept = torch.ones(len(self.dataset.train), dtype=torch.bool)
+        kept[self.dataset.inexact.get("train", [])] = False
+        return self.dataset.train.subset(kept.nonzero().flatten())
 
     def size(self, run: Run) -> int:
         """Height and width of what the run's network sees."""

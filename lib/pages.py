@@ -94,17 +94,19 @@ def interval(low: float, high: float, form: Callable[[float], str]) -> str:
     return f"{form(low)} to {form(high)}" if np.isfinite([low, high]).all() else "—"
 
 
-def heading(study: Study) -> str:
-    """What a column of this study's numbers is called: profile and hardware."""
-    hardware = _joined(record.provenance["hardware"] for record in study.records)
-    where = f"profile {study.profile.name}" + (f", {hardware}" if study.records else "")
+def heading(study: Study, *others: Study) -> str:
+    """What a column of this study's numbers, and of others in other rows, is called: profile and hardware."""
+    machines = [record.provenance["hardware"] for each in (study, *others) for record in each.records]
+    where = f"profile {study.profile.name}" + (f", {_joined(machines)}" if machines else "")
     data = "" if study.data == "cifar10" else f", {study.data}"
     return f"{'recorded' if study is study.recorded else 'these'} runs ({where}{data})"
 
 
-def columns(study: Study) -> dict[str, Study]:
-    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others."""
-    return {heading(each): each for each in (study.recorded, study)}
+def columns(study: Study, *others: Study) -> dict[str, Study]:
+    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others;
+    others: the studies of the table's other rows."""
+    recorded = [other.recorded for other in others]
+    return {heading(study.recorded, *recorded): study.recorded, heading(study, *others): study}
 
 
 def word(verdict: str, detail: str = "") -> str:
@@ -116,7 +118,7 @@ def title(*studies: Study) -> HTML:
     """The cover's title: the overall verdict at the paper's size, and where these runs are others, theirs."""
     parts = {
         "at the paper's size": [study.recorded.verdict for study in studies],
-        f"profile {studies[0].profile.name}, reduced": [study.verdict for study in studies],
+        f"profile {studies[0].profile.name}{'' if studies[0].is_full else ', reduced'}": [s.verdict for s in studies],
     }
     if studies[0].recorded is studies[0]:
         parts.popitem()
@@ -135,7 +137,7 @@ def data_text(*studies: Study) -> str:
     sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in records})
     known = [record.provenance["data"] for record in records]
     train, test = (max([data.get(split, 0) for data in known] or [0]) or IMAGES[name][split] for split in IMAGES[name])
-    size = " or ".join(f"{size:,}" for size in sizes if size < train) or "all"
+    size = " or ".join(f"{size:,}" if size < train else "all" for size in sizes) or "all"
     counts = f"{size} of {train:,} training images, {test:,} test images"
     classes = {f" of {data['classes']:,} classes" for data in known if "classes" in data and studies[0].on_photographs}
     return f"{name}: {counts}{''.join(classes)}. {_joined(data['note'] for data in known)}"

@@ -13,6 +13,17 @@ PHOTOGRAPHS = ("tiny-imagenet", "imagenet")  # the data sets of the paper's Tabl
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """How many images of a data set; None: all."""
+
+    train: int | None = None
+    curve: int | None = None  # for Fig. 1a-c, whose times to fit differ only where there is enough to learn
+    test: int | None = None  # after every epoch; the final evaluation takes all
+    classes: int | None = None
+    validation: int | None = None  # held out for early stopping; None: one in VALIDATION_SHARE
+
+
+@dataclass(frozen=True)
 class Setting:
     """How one network is trained in a profile."""
 
@@ -22,17 +33,7 @@ class Setting:
     decay: float = 0.95
     batch_size: int = 128
     optimizer: str = "sgd"
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """How many images of a data set; None: all."""
-
-    train: int | None = None
-    curve: int | None = None  # for Fig. 1a-c, whose times to fit differ only where there is enough to learn
-    test: int | None = None  # after every epoch; the final evaluation takes all
-    classes: int | None = None
-    validation: int | None = None  # held out for early stopping; None: one in VALIDATION_SHARE
+    sizes: Sizes | None = None  # of its own, in place of the profile's; its runs end once they have fitted
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,24 @@ class Profile:
     large_steps: dict[str, Setting]  # gradient descent on the whole training set or on large batches, by network
     stop_when_fitted: bool
     is_result: bool = True
+    takes_days: bool = False  # on a CPU: a report shows what is recorded and trains nothing there
+    data_control: bool = False  # whether a network is trained without the images that are not bit-exact, too
     fp32_control: bool = False  # whether random labels are fitted in full precision, too, once by each network
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
     dropout: float = 0.5
 
     def is_reduced(self, dataset: str) -> bool:
         """Whether it takes less than all of a data set."""
-        return bool(self.sizes[dataset].train or self.sizes[dataset].classes)
+        sizes = [self.sizes_of(model, dataset) for model in self.networks(dataset)]
+        return any(each.train or each.classes for each in sizes)
 
-    def held_out(self, dataset: str) -> int:
+    def sizes_of(self, model: str, dataset: str) -> Sizes:
+        """How many images a network gets."""
+        return (self.settings[model].sizes if model in self.settings else None) or self.sizes[dataset]
+
+    def held_out(self, model: str, dataset: str) -> int:
         """Training images held out for early stopping."""
-        sizes = self.sizes[dataset]
+        sizes = self.sizes_of(model, dataset)
         return sizes.validation or (sizes.train or IMAGES[dataset]["train"]) // VALIDATION_SHARE
 
     def networks(self, dataset: str) -> list[str]:
@@ -67,6 +75,7 @@ class Profile:
         return [model for model in self.settings if (model == V3) == (dataset in PHOTOGRAPHS)]
 
 
+TEN_THOUSAND = Sizes(10_000, 10_000, 2_000)
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -113,6 +122,26 @@ PROFILES = {
             stop_when_fitted=True,
         ),
         Profile(
+            "cpu",
+            "the paper's setting as far as two CPU cores go in days: Inception on 10,000 images, all else on all",
+            sizes={"cifar10": Sizes()},
+            seeds=(0, 1, 2),
+            rates=(0.0, 0.5, 1.0),
+            settings={
+                "inception": Setting(0.1, 64, sizes=TEN_THOUSAND),
+                "inception_no_bn": Setting(0.01, 64, sizes=TEN_THOUSAND),
+                "alexnet": Setting(0.01, 100),
+                "mlp_3x512": Setting(0.01, 100),
+                "mlp_1x512": Setting(0.01, 100),
+            },
+            slow=Setting(0.1, 300, decay=0.999, sizes=TEN_THOUSAND),
+            large_steps={"mlp_1x512": Setting(0.1, 3000, decay=1.0)},
+            stop_when_fitted=False,
+            takes_days=True,
+            data_control=True,
+            weight_decays=(5e-4, 5e-5),
+        ),
+        Profile(
             "paper",
             "the paper's setting, for a GPU",
             sizes=dict.fromkeys(IMAGES, Sizes()) | dict.fromkeys(PHOTOGRAPHS, Sizes(validation=5_000)),
@@ -129,6 +158,8 @@ PROFILES = {
             slow=Setting(0.1, 300, decay=0.999),
             large_steps={name: Setting(0.1, 3000, decay=1.0) for name in ("mlp_1x512", "alexnet")},
             stop_when_fitted=False,
+            takes_days=True,
+            data_control=True,
             fp32_control=True,
             weight_decays=(5e-4, 5e-5),
         ),

@@ -25,7 +25,8 @@ from lib.config import InputError
 from lib.statistics import crossing
 
 RECIPE = 2  # bump by hand when training itself changes: older records then no longer count as these runs
-LATER = {"classes": None, "photo_augmentation": False}  # settings younger than the recipe: no part of keys at these
+# Settings that came after the recipe's first records: at these values they are no part of a key.
+LATER = {"classes": None, "exact_only": False, "photo_augmentation": False}
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
@@ -69,6 +70,7 @@ class Run:
     flip_and_rotate: bool = False
     precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32", "fp64": never
     classes: int | None = None  # of the data set's classes, evenly spaced; None: all
+    exact_only: bool = False  # without the training images that differ from the published ones
     photo_augmentation: bool = False  # resized crop, mirror image, brightness, contrast, saturation and hue
 
     def key(self, fingerprint: str) -> str:
@@ -103,6 +105,7 @@ class Run:
         extras = [] if self.regularizers == "none" else [self.regularizers]
         extras += [] if self.optimizer == "sgd" else [self.optimizer]
         extras += ["full batch"] if self.batch_size is None else []
+        extras += ["exact images"] if self.exact_only else []
         return ", ".join([f"{self.model} on {self.randomization}{rate}", *extras, f"seed {self.seed}"])
 
 

@@ -1,7 +1,7 @@
 """What every data set is made of: images and labels, in memory or in a file, and how to take some of them."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -68,7 +68,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with class names, the SHA-256 of all its arrays, and where and in what state it was found."""
+    """A data set with class names, the SHA-256 of all its arrays, and where and in what state it was found.
+
+    inexact: rows of the images that differ from the published ones, by split; only of a whole data set.
+    """
 
     name: str
     train: Split
@@ -77,6 +80,7 @@ class Dataset:
     fingerprint: str
     source: str
     note: str = ""
+    inexact: dict[str, list[int]] = field(default_factory=dict)
 
 
 def stratified_subset(split: Split, size: int | None, seed: int) -> Split:
@@ -127,7 +131,7 @@ def some_classes(dataset: Dataset, count: int | None) -> Dataset:
     train, test = (split.subset(torch.isin(split.labels, members)) for split in (dataset.train, dataset.test))
     train, test = (Split(split.images, torch.searchsorted(members, split.labels)) for split in (train, test))
     classes = tuple(dataset.classes[index] for index in kept)
-    return replace(dataset, train=train, test=test, classes=classes, fingerprint=fingerprint(train, test))
+    return replace(dataset, train=train, test=test, classes=classes, fingerprint=fingerprint(train, test), inexact={})
 
 
 def fingerprint(train: Split, test: Split) -> str:

@@ -1,4 +1,5 @@
-"""One claim at one size: what a notebook works with. Opening it trains what has no record."""
+"""One claim at one size: what a notebook works with. Opening it trains what has no record, but for the paper's size on
+a CPU: that is rendered from the records there are."""
 
 import functools
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pandas as pd
 
 from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
-from lib.config import ROOT, one_of, resolve_device, store_root
+from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.data import load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
@@ -21,7 +22,6 @@ from lib.sweep import records
 
 PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
 CLASSES = 10  # of CIFAR-10, whose older records do not name their number
-RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,12 @@ class Study:
     @functools.cached_property
     def recorded(self) -> "Study":
         """The repository's own records at the paper's size: the column between the paper's and these runs. Of
-        photographs those of the same data set, else of CIFAR-10."""
+        photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same profile."""
         data = self.data if self.on_photographs else "cifar10"
-        if (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED):
+        profile = self.profile.name if retrains() else "paper"
+        if (self.profile.name, self.data, self.store.root) == (profile, data, RECORDED):
             return self
-        return recorded_study(self.claim.name, "paper", data)
+        return recorded_study(self.claim.name, profile, data)
 
     @property
     def elsewhere(self) -> list["Study"]:
@@ -142,7 +143,7 @@ def open_study(
 
     Args:
         claim: name of the claim.
-        profile: 'smoke', 'quick', 'paper' or 'auto'.
+        profile: 'smoke', 'quick', 'cpu', 'paper' or 'auto'.
         dataset: 'cifar10', 'tiny-imagenet', 'imagenet', 'digits' or 'auto'.
         device: 'cpu', 'cuda' or 'auto'.
         seeds: number of seeds; None: the profile's, and all further ones that are recorded.
@@ -152,11 +153,14 @@ def open_study(
         InputError: a value that is not allowed.
     """
     one_of("claim", claim, CLAIMS)
-    device, name = resolve_device(device), resolve_dataset(dataset)
-    one_of(f"claim for {name}", claim, claims_of(name))
+    device = resolve_device(device)
     size = with_parameters(resolve_profile(profile, device), seeds, rates)
-    data = load_dataset(name, classes=size.sizes[name].classes)
+    name = dataset_of(size, dataset, device)
+    one_of(f"claim for {name}", claim, claims_of(name))
     store = RunStore(store_root())
+    if not trains(size, device):
+        return _read(claim, size, name, store, seeds is None)
+    data = load_dataset(name, classes=size.sizes[name].classes)
     if seeds is None:
         size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
     arms = claim_arms(claim, size, data.name)
@@ -164,21 +168,44 @@ def open_study(
     return Study(claims_of(name)[claim], size, name, 1 / len(data.classes), store, arms, found, data)
 
 
+def trains(profile: Profile, device: str) -> bool:
+    """Whether a page may train what has no record: not what takes days on a CPU, unless all is to be trained again.
+    (lib.sweep always does.)"""
+    return not profile.takes_days or device == "cuda" or retrains()
+
+
+def dataset_of(profile: Profile, dataset: str, device: str) -> str:
+    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then.
+
+    Raises:
+        InputError: unknown name, or damaged data.
+    """
+    return "cifar10" if dataset == "auto" and not trains(profile, device) else resolve_dataset(dataset)
+
+
+def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: bool) -> Study:
+    """What a store's records say of a claim, on whatever copy of the data set they were made."""
+    found = {record.run: record for record in stored_records(store.root / dataset)}
+    if more_seeds:
+        size = _with_recorded_seeds(claim, size, dataset, found.__contains__)
+    arms = claim_arms(claim, size, dataset)
+    known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
+    classes = {record.provenance["data"].get("classes", CLASSES) for record in known} or {CLASSES}
+    return Study(claims_of(dataset)[claim], size, dataset, 1 / max(classes), store, arms, known)
+
+
 def open_studies(
     profile: str = "auto", dataset: str = "auto", device: str = "auto", seeds: int | None = None
 ) -> list[Study]:
     """Open every claim that is asked of a data set; arguments and errors as open_study's."""
-    return [open_study(claim, profile, dataset, device, seeds) for claim in claims_of(resolve_dataset(dataset))]
+    size = resolve_profile(profile, resolve_device(device))
+    name = dataset_of(size, dataset, resolve_device(device))
+    return [open_study(claim, profile, name, device, seeds) for claim in claims_of(name)]
 
 
 def recorded_study(claim: str, profile: str = "paper", dataset: str = "cifar10") -> Study:
     """What the repository's own records say of a claim: nothing is trained, no data set is needed."""
-    found = {record.run: record for record in stored_records(RECORDED / dataset)}
-    size = _with_recorded_seeds(claim, PROFILES[profile], dataset, found.__contains__)
-    arms = claim_arms(claim, size, dataset)
-    known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
-    classes = {record.provenance["data"].get("classes", CLASSES) for record in known} or {CLASSES}
-    return Study(claims_of(dataset)[claim], size, dataset, 1 / max(classes), RunStore(RECORDED), arms, known)
+    return _read(claim, PROFILES[profile], dataset, RunStore(RECORDED), more_seeds=True)
 
 
 def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: Callable[[Run], bool]) -> Profile:

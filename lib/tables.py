@@ -5,14 +5,15 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 from IPython.display import HTML
 
 from lib import paper, plots
-from lib.agreement import TABLE2_COLUMNS
+from lib.agreement import TABLE2_COLUMNS, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES
+from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS
 from lib.pages import (
     MISSING,
@@ -39,17 +40,17 @@ SAME = ["criterion", "quantity"]  # name a criterion, whatever the profile
 
 def cover_table(*studies: Study) -> HTML:
     """One row per claim: the paper's, the recorded and these runs' headline number, its margin, verdict and page."""
-    return table(pd.DataFrame(map(_cover_row, studies)))
+    return table(pd.DataFrame(_cover_row(study, studies) for study in studies))
 
 
-def _cover_row(study: Study) -> dict[str, str]:
+def _cover_row(study: Study, studies: Sequence[Study]) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
     statement = _wide(f"<strong>{study.claim.title}.</strong> {study.claim.statement}")
     row = {
         "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
-    for name, each in columns(study).items():
+    for name, each in columns(study, *studies).items():
         head = each.headline
         row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
         if each is not study:
@@ -83,6 +84,30 @@ def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
         return bounds
     slack = min(row["ours"] - row["required_low"], row["required_high"] - row["ours"])
     return f"{'+' if slack >= 0 else '-'}{form(abs(slack))} <small>{bounds}</small>"
+
+
+def retrained(*studies: Study) -> HTML:
+    """What was trained again, claim by claim, beside the records of the same runs."""
+    if not retrains():
+        return HTML("<p>Nothing was trained again: <code>make report RETRAIN=1</code> does.</p>")
+    rows = []
+    for study in studies:
+        found = reproduction(study.recorded.records, study.records)
+        both = study.criteria.merge(study.recorded.criteria, on=SAME)
+        changed = list(both.loc[both["holds_x"] != both["holds_y"], "criterion"])
+        rows.append(
+            {
+                "claim": study.claim.title,
+                "runs in both": found["runs"],
+                "equal in every epoch": found["equal"],
+                "largest difference, training accuracy": points(found["train_accuracy"]),
+                "largest difference, test accuracy": points(found["test_accuracy"]),
+                "recorded verdict": word(study.recorded.verdict),
+                "verdict trained again": word(study.verdict),
+                "criteria decided otherwise": "; ".join(changed) or "none",
+            }
+        )
+    return table(pd.DataFrame(rows), "Trained again, and recorded; differences in points")
 
 
 def forest(*studies: Study, headlines: bool = False) -> HTML:

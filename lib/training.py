@@ -335,6 +335,7 @@ class _Training:
                 "classes": len(self.dataset.classes),
                 "train": len(self.dataset.train),
                 "test": len(self.dataset.test),
+                "inexact": self.dataset.inexact,
             },
             "processes": distributed.world(),
             **machine,

@@ -107,6 +107,7 @@ def test_every_source_gives_the_same_arrays_and_fingerprint(batches, archive, pa
     assert len({dataset.fingerprint for dataset in found}) == 1
     assert found[0].note == ""
     assert "69 of 70 images are bit-exact; 1 training and 0 test" in found[2].note
+    assert [dataset.inexact for dataset in found] == [{}, {}, {"train": [0], "test": []}]
 
 
 def test_extracted_files_come_before_the_archive_before_parquet(batches, archive, parquet, cache):

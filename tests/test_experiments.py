@@ -90,8 +90,7 @@ def test_large_batches_fit_the_training_set():
         assert all(LARGE_BATCH * profile.settings[model].batch_size < size for model in profile.large_steps)
 
 
-@pytest.mark.parametrize("name", IMAGES)
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize(("profile", "name"), [(each, name) for each in PROFILES.values() for name in each.sizes])
 def test_runs_fit_their_data_set(profile, name):
     for run in {arm.run for claim in arms_of(name) for arm in claim_arms(claim, profile, name)}:
         size = run.train_size or IMAGES[name]["train"]
@@ -100,7 +99,7 @@ def test_runs_fit_their_data_set(profile, name):
         assert run.train_size != IMAGES[name]["train"]  # all of them has one name, None
 
 
-@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("profile", [each for each in PROFILES.values() if "imagenet" in each.sizes])
 def test_table_2_and_figure_2a_are_covered_row_by_row(profile):
     arms = claim_arms("explicit_regularization", profile, "imagenet")
     rows = {(arm.group, arm.name, arm.run.seed): arm.run for arm in arms}
@@ -127,16 +126,32 @@ def test_photographs_share_runs_and_have_a_validation_set_that_half_of_tiny_imag
     runs = {claim: {arm.run for arm in claim_arms(claim, PAPER, "tiny-imagenet")} for claim in arms_of("tiny-imagenet")}
     assert runs["randomization"] & runs["explicit_regularization"]
     assert runs["explicit_regularization"] & runs["implicit_regularization"]
-    assert PAPER.held_out("tiny-imagenet") == 5_000
-    assert QUICK.held_out("tiny-imagenet") == QUICK.sizes["tiny-imagenet"].train // 10
+    assert PAPER.held_out("inception_v3", "tiny-imagenet") == 5_000
+    assert QUICK.held_out("inception_v3", "tiny-imagenet") == QUICK.sizes["tiny-imagenet"].train // 10
     with pytest.raises(InputError, match="unknown claim for imagenet 'label_corruption'"):
         claim_arms("label_corruption", PAPER, "imagenet")
+
+
+def test_what_a_cpu_can_record_is_the_papers_run_or_names_its_own_size():
+    """Full-size runs are shared with the paper's profile; those on fewer images are never taken for them."""
+    cpu = PROFILES["cpu"]
+    runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, cpu, "cifar10")}
+    full = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, PAPER, "cifar10")}
+    for run in runs:
+        if run.model.startswith("inception"):
+            assert run.train_size == 10_000
+            assert run.stop_when_fitted or run.validation_size
+        else:
+            assert run in full
+    assert not full & {run for run in runs if run.train_size}
+    with pytest.raises(InputError, match="unknown data set of profile cpu 'digits'; allowed: cifar10"):
+        claim_arms("randomization", cpu, "digits")
 
 
 def test_profile_resolution():
     assert resolve_profile("auto", "cpu").name == "quick"
     assert resolve_profile("auto", "cuda").name == "paper"
-    with pytest.raises(InputError, match="allowed: smoke, quick, paper, auto"):
+    with pytest.raises(InputError, match="allowed: smoke, quick, cpu, paper, auto"):
         resolve_profile("full", "cpu")
     with pytest.raises(InputError, match="allowed: randomization"):
         claim_arms("dropout", QUICK, "cifar10")

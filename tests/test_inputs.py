@@ -93,6 +93,17 @@ def test_settings_that_do_not_go_together_are_refused(photos, photo_run, change,
         InputMaker(photos, "cpu").make(replace(photo_run, **change))
 
 
+def test_images_that_are_not_exact_can_be_left_out(colours, small_run):
+    known = replace(colours, inexact={"train": [0, 7], "test": [3]})
+    run = replace(small_run, dataset="colours", train_size=None)
+    inputs, all_images = (InputMaker(known, "cpu").make(replace(run, exact_only=only)) for only in (True, False))
+    kept = [row for row in range(len(colours.train)) if row not in (0, 7)]
+    assert torch.equal(inputs.train.images, all_images.train.images[kept])
+    assert torch.equal(inputs.train.labels, colours.train.labels[kept])
+    assert len(inputs.test) == len(colours.test)
+    assert inputs.source != all_images.source
+
+
 def test_augmented_images_stay_whole_until_they_are_drawn(colours, small_run):
     run = replace(small_run, dataset="colours", random_crop=True)
     inputs = InputMaker(colours, "cpu").make(run)

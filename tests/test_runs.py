@@ -1,12 +1,13 @@
+import hashlib
 import json
 import math
 import multiprocessing
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 
 from lib.config import InputError
-from lib.runs import Record, Run, RunStore, history_frame, runs_frame
+from lib.runs import LATER, RECIPE, Record, Run, RunStore, history_frame, runs_frame
 
 
 def make_record(run, **changes):
@@ -152,3 +153,13 @@ def test_history_frame_counts_steps(small_run):
     frame = history_frame([make_record(small_run)])
     assert frame["step"].tolist() == [4, 8, 12]
     assert frame["model"].unique().tolist() == ["mlp_1x512"]
+
+
+def test_settings_younger_than_the_recipe_leave_older_keys_as_they_were(small_run):
+    plain = small_run.key("data")
+    for name, value in LATER.items():
+        assert getattr(small_run, name) == value
+        assert replace(small_run, **{name: 7}).key("data") != plain
+    older = {name: value for name, value in asdict(small_run).items() if name not in LATER}
+    text = json.dumps([older, "data", RECIPE], sort_keys=True)
+    assert plain == hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,10 +5,11 @@ import pytest
 
 from lib import plots, report, study
 from lib.claims import CLAIMS
+from lib.config import RECORDED
 from lib.experiments import claim_arms
 from lib.profiles import PROFILES, with_parameters
 from lib.runs import RunStore
-from lib.study import RECORDED, is_current, recorded_study, stored_records
+from lib.study import is_current, recorded_study, stored_records
 from lib.training import train
 
 

@@ -136,7 +136,7 @@ def test_unwritable_store_stops_before_training(digits, runs, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--profile", "fast"], "unknown profile 'fast'; allowed: smoke, quick, paper, auto"),
+        (["--profile", "fast"], "unknown profile 'fast'; allowed: smoke, quick, cpu, paper, auto"),
         (["--dataset", "mnist"], "unknown dataset 'mnist'"),
         (["--device", "tpu"], "unknown device 'tpu'; allowed: auto, cpu, cuda"),
         (["--claims", "dropout"], "unknown claim 'dropout'; allowed: randomization"),
