@@ -1,14 +1,16 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from lib import paper
-from lib.agreement import ROWS, Row, against_paper, contradictions, rows_frame
+from lib.agreement import ROWS, Row, against_paper, contradictions, reproduction, rows_frame
 from lib.claims import CLAIMS, MARGINS
 from lib.criteria import Margin
 from lib.experiments import arms_frame, claim_arms
 from lib.profiles import PROFILES
+from lib.training import train
 
 
 def row(*values, published=0.8, margin=0.02, **more):
@@ -130,3 +132,14 @@ def test_which_of_the_papers_values_ours_agrees_with():
     assert frame.loc["inception", "nearest"] == "Table 1"
     assert frame.loc["inception_v3", "seeds"] == 0
     assert MARGINS["largest"].value > MARGINS["accuracy"].value
+
+
+def test_what_is_trained_again_is_held_against_its_records(digits, small_run):
+    records = [train(replace(small_run, seed=seed), digits) for seed in (0, 1)]
+    assert reproduction(records, records) == {"runs": 2, "equal": 2, "train_accuracy": 0, "test_accuracy": 0}
+    other = replace(records[1], final=records[1].final | {"test_accuracy": records[1].final["test_accuracy"] + 0.25})
+    stranger = replace(records[0], run=replace(small_run, seed=7))
+    found = reproduction(records, [records[0], other, stranger])
+    assert (found["runs"], found["equal"], found["train_accuracy"]) == (2, 1, 0)
+    assert found["test_accuracy"] == pytest.approx(0.25)
+    assert math.isnan(reproduction([], records)["test_accuracy"])

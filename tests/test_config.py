@@ -66,3 +66,18 @@ def test_a_programming_error_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_command(main)
+
+
+def test_what_is_trained_again_has_a_store_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("STORE")
+    assert config.store_root() == config.RECORDED
+    monkeypatch.setenv("RETRAIN", "1")
+    assert config.store_root() == config.ROOT / "report" / "retrained"
+    monkeypatch.setenv("STORE", str(tmp_path))
+    assert config.store_root() == tmp_path
+    monkeypatch.setenv("STORE", "report/runs")
+    with pytest.raises(InputError, match="name another STORE"):
+        config.store_root()
+    monkeypatch.setenv("RETRAIN", "yes")
+    with pytest.raises(InputError, match="unknown RETRAIN 'yes'; allowed: 0, 1"):
+        config.retrains()

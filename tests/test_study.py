@@ -1,4 +1,5 @@
 import functools
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from lib.config import RECORDED
 from lib.experiments import claim_arms
 from lib.profiles import PROFILES, with_parameters
 from lib.runs import RunStore
-from lib.study import is_current, recorded_study, stored_records
+from lib.study import is_current, open_studies, open_study, recorded_study, stored_records, trains
 from lib.training import train
 
 
@@ -65,3 +66,33 @@ def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, sm
     store.path(lost, digits.fingerprint).unlink()
     assert opened().profile.seeds == (0,)
     assert opened().missing == 0
+
+
+@pytest.mark.parametrize("profile", ["paper", "cpu"])
+def test_what_takes_days_is_read_and_not_trained_and_needs_no_data(profile, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(study, "records", lambda *_: pytest.fail("trained"))
+    empty = open_studies(profile, device="cpu")
+    assert {each.data for each in empty} == {"cifar10"}
+    assert {each.verdict for each in empty} == {"not run"}
+    assert all(each.missing == len({arm.run for arm in each.arms}) for each in empty)
+
+
+def test_with_retrain_it_is_trained(monkeypatch):
+    assert not trains(PROFILES["paper"], "cpu")
+    assert trains(PROFILES["paper"], "cuda")
+    assert trains(PROFILES["quick"], "cpu")
+    monkeypatch.setenv("RETRAIN", "1")
+    assert trains(PROFILES["paper"], "cpu")
+
+
+def test_records_of_another_store_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("STORE", str(tmp_path))
+    (tmp_path / "cifar10").mkdir()
+    some = sorted((RECORDED / "cifar10").glob("mlp1x512-on-random-labels*.json"))
+    for path in some:
+        shutil.copy(path, tmp_path / "cifar10")
+    found = open_study("label_corruption", "paper", device="cpu")
+    full = [record for record in found.records if record.run.train_size is None]
+    assert full == found.records
+    assert 1 <= len(full) < len(some)  # the others are of other profiles

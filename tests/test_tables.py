@@ -100,3 +100,14 @@ def test_forest_alt_text_names_every_headline(quick):
     text = tables.forest(*quick.values(), headlines=True).data
     for study in quick.values():
         assert study.headline["criterion"] in text
+
+
+def test_what_was_trained_again_is_shown_beside_the_records(quick, monkeypatch):
+    study = quick["randomization"]
+    assert "Nothing was trained again" in tables.retrained(study).data
+    monkeypatch.setenv("RETRAIN", "1")
+    monkeypatch.setenv("STORE", "elsewhere")
+    text = re.sub(r"<[^>]+>", " ", tables.retrained(study).data)
+    count = len(study.records)
+    assert re.search(rf"{study.claim.title}\s+{count}\s+{count}\s+0.00\s+0.00", text)
+    assert text.split()[-1] == "none"
