@@ -55,7 +55,7 @@ def test_three_columns_wherever_numbers_stand_beside_the_papers(quick):
 
 
 def test_every_criterion_and_number_has_its_row(quick):
-    study = quick["randomization"]
+    study = recorded_study("randomization", "quick")
     assert tables.criteria_table(study).data.count("<tr") == 1 + len(study.criteria)
     assert tables.agreement_table(study).data.count("<tr") == 1 + len(study.agreement)
     assert tables.criteria_table(study).data.count("(headline)") == 1
@@ -102,8 +102,8 @@ def test_forest_alt_text_names_every_headline(quick):
         assert study.headline["criterion"] in text
 
 
-def test_what_was_trained_again_is_shown_beside_the_records(quick, monkeypatch):
-    study = quick["randomization"]
+def test_what_was_trained_again_is_shown_beside_the_records(monkeypatch):
+    study = recorded_study("randomization", "quick")
     assert "Nothing was trained again" in tables.retrained(study).data
     monkeypatch.setenv("RETRAIN", "1")
     monkeypatch.setenv("STORE", "elsewhere")
