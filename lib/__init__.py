@@ -1,6 +1,7 @@
 """The thin library under the notebooks.
 
 Data flows one way, and no module imports one to its right:
-config, statistics -> data -> preprocessing -> corruption -> models -> runs -> training -> paper -> experiments
--> sweep -> claims -> study -> plots, deviations, pages -> report
+config, statistics, provenance -> splits, files, sources, packing, cifar10, imagenet, data -> preprocessing, corruption
+-> runs -> inputs, feed, distributed -> models, optimizers, engine, training -> paper, profiles, experiments -> sweep,
+bench -> criteria, claims, photo_claims, agreement -> study -> plots, deviations, pages, tables, results -> report
 """

@@ -185,8 +185,9 @@ class Engine:
         seeds = [run.seed * 1_000_003 + epoch + 1 for run, epoch in zip(self.runs, epochs, strict=True)]  # all differ
         rates = [run.learning_rate * run.decay**epoch for run, epoch in zip(self.runs, epochs, strict=True)]
         count = self.order.shape[1]
+        self.sequence = torch.stack([torch.randperm(count, generator=_generator(seed)) for seed in seeds])
         with self._on_stream():
-            self.order.copy_(torch.stack([torch.randperm(count, generator=_generator(seed)) for seed in seeds]))
+            self.order.copy_(self.sequence)
             if is_augmented(self.plan):
                 shape = count, draws(self.plan)
                 numbers = [torch.rand(shape, generator=_generator(seed + AUGMENTATION)) for seed in seeds]
@@ -215,7 +216,7 @@ class Engine:
         if self.feed:
             starts = itertools.accumulate(self.sizes[:-1], initial=0)
             parts = [(start, distributed.part(size)) for start, size in zip(starts, self.sizes, strict=True)]
-            self.feed.begin(self.order.cpu(), [slice(s + part.start, s + part.stop) for s, part in parts[step:]])
+            self.feed.begin(self.sequence, [slice(s + part.start, s + part.stop) for s, part in parts[step:]])
 
     @property
     def steps_left(self) -> int:

@@ -25,6 +25,7 @@ from lib.preprocessing import (
 from lib.runs import Run
 from lib.splits import Dataset, ImageFile, Images, Split, stratified_order, stratified_subset
 
+SEE_ALL = ("inception_v3",)  # networks that see whole images, in -1..1; others see a standardized crop
 DRAWS = 4  # random numbers that augmentation takes for an image: two for the crop, one for flip and rotation each
 CHUNK = 500  # images standardized at a time
 SHARE = 0.5  # of the device's free memory that the images of one split may take
@@ -117,9 +118,6 @@ def fits(images: ImageFile, device: str) -> bool:
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return math.prod(images.shape) <= SHARE * free
-
-
-SEE_ALL = ("inception_v3",)  # networks that see whole images, in -1..1; others see a standardized crop
 
 
 def input_size(model: str, image_size: int) -> int:
