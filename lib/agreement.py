@@ -160,7 +160,8 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
-    frame = with_relative_time(frame).assign(test_error=1 - frame["test_accuracy"].astype(float))
+    frame = with_relative_time(frame[frame["group"] == "corruption"])
+    frame = frame.assign(test_error=1 - frame["test_accuracy"].astype(float))
     parts = (
         ("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time"),
         ("Fig. 1c", "test error", paper.fig1c(), "test_error", "accuracy", "largest"),

@@ -182,6 +182,7 @@ def _times_to_fit(frame: pd.DataFrame) -> Criteria:
 
 def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
     errors, times = paper.fig1c(), paper.fig1b()
+    frame = frame[frame["group"] == "corruption"]
     for model in CORRUPTION_MODELS:
         label, rows, runs = MODEL_NAMES[model], frame[frame["model"] == model], ("corruption", model)
         for what, column, curves, sign in (

@@ -51,6 +51,7 @@ class Profile:
     stop_when_fitted: bool
     is_result: bool = True
     takes_days: bool = False  # on a CPU: a report shows what is recorded and trains nothing there
+    variants: bool = False  # whether settings that other replications needed are tried beside the paper's
     data_control: bool = False  # whether a network is trained without the images that are not bit-exact, too
     fp32_control: bool = False  # whether random labels are fitted in full precision, too, once by each network
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
@@ -138,6 +139,7 @@ PROFILES = {
             large_steps={"mlp_1x512": Setting(0.1, 3000, decay=1.0)},
             stop_when_fitted=False,
             takes_days=True,
+            variants=True,
             data_control=True,
             weight_decays=(5e-4, 5e-5),
         ),
@@ -159,6 +161,7 @@ PROFILES = {
             large_steps={name: Setting(0.1, 3000, decay=1.0) for name in ("mlp_1x512", "alexnet")},
             stop_when_fitted=False,
             takes_days=True,
+            variants=True,
             data_control=True,
             fp32_control=True,
             weight_decays=(5e-4, 5e-5),
