@@ -31,15 +31,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from lib import distributed
 from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
-from lib.data import DATASETS, IMAGES, load_dataset, resolve_dataset
+from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
-from lib.models import MODELS, flops_per_image
+from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
+from lib.progress import Bar, work
 from lib.runs import Record, Run, RunStore
 from lib.splits import Dataset
 from lib.training import Interrupted, Progress, train_together
@@ -81,12 +81,6 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     return sorted(units, key=lambda unit: (unit[0].seed, -sum(map(work, unit))))
 
 
-def work(run: Run) -> float:
-    """Floating-point operations of a run's training, if it takes all of its epochs."""
-    images = run.train_size or IMAGES[run.dataset]["train"]
-    return flops_per_image(run.model, width=run.width) * float(images) * run.epochs
-
-
 def train_missing(
     runs: Iterable[Run],
     dataset: Dataset,
@@ -119,7 +113,7 @@ def train_missing(
             executor, units = _Here(), [(run,) for unit in units for run in unit]
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
-        return sweep.drain(units, stack.enter_context(_Bar(units, dataset.fingerprint, store, workers)))
+        return sweep.drain(units, stack.enter_context(Bar(units, dataset.fingerprint, store, workers)))
 
 
 def records(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> list[Record]:
@@ -141,7 +135,7 @@ class _Sweep:
         self.futures: dict[Future, Unit] = {}
         self.outcomes: dict[Run, str] = {}
 
-    def drain(self, units: list[Unit], bar: "_Bar") -> Summary:
+    def drain(self, units: list[Unit], bar: Bar) -> Summary:
         """Work until every run has its record, failed, or was left at the time limit."""
         try:
             self._submit(units)
@@ -167,7 +161,7 @@ class _Sweep:
     def _submit(self, units: Iterable[Unit]) -> None:
         self.futures |= {self.executor.submit(carry_out, unit, self.orders): unit for unit in units}
 
-    def _collect(self, future: Future, bar: "_Bar") -> list[Run]:
+    def _collect(self, future: Future, bar: Bar) -> list[Run]:
         """Note what came of a unit; returns the runs that another process holds."""
         unit, busy = self.futures.pop(future), []
         for run, outcome in zip(unit, _result(future, len(unit)), strict=True):
@@ -300,76 +294,6 @@ def _start_worker(threads: int | None) -> None:
 def _end_with_parent() -> None:
     multiprocessing.parent_process().join()
     os._exit(1)  # nothing half-written counts: records and checkpoints appear by renaming
-
-
-# --- progress -----------------------------------------------------------------------------------------
-
-
-class _Bar:
-    """One progress bar over all runs, in units of work, with the time left at the speed measured so far."""
-
-    def __init__(self, units: list[Unit], fingerprint: str, store: RunStore, workers: int):
-        self.fingerprint, self.store, self.workers = fingerprint, store, workers
-        self.epochs = dict.fromkeys(itertools.chain(*units), 0)
-        self.seconds: dict[Run, float] = {}
-        self.done: set[Run] = set()
-        live = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.interval, self.shown = (0.5 if live else 30.0), 0.0  # seconds; a log file wants few lines
-        form = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}{postfix}]"
-        options = {"leave": False, "mininterval": self.interval, "disable": distributed.rank() > 0}
-        self.bar = tqdm(total=sum(map(work, self.epochs)), bar_format=form, **options)
-        self.update(())
-
-    def __enter__(self) -> "_Bar":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-
-    def update(self, submitted: Iterable[Run]) -> None:
-        """Look at how far the runs are, if it is time to."""
-        if time.monotonic() < self.shown + self.interval:
-            return
-        self.shown = time.monotonic()
-        running = [run for run in submitted if self._look(run)]
-        names = "; ".join(f"{run.label()} {self.epochs[run]}/{run.epochs}" for run in running)
-        self.bar.n = sum(work(run) * epochs / run.epochs for run, epochs in self.epochs.items())
-        self.bar.set_description_str(f"{len(self.done)}/{len(self.epochs)} runs", refresh=False)
-        self.bar.set_postfix_str(f"at most {self.time_left()} left, {names}" if names else "")
-
-    def finish(self, run: Run) -> None:
-        """Count a run as done, whatever its last report was."""
-        self.done.add(run)
-        self.epochs[run] = run.epochs
-
-    def write(self, text: str) -> None:
-        """Print a line above the bar."""
-        self.bar.write(text, file=sys.stderr)
-
-    def _look(self, run: Run) -> bool:
-        try:
-            self.epochs[run], self.seconds[run] = json.loads(self.store.progress(run, self.fingerprint).read_text())
-        except (OSError, ValueError):  # not begun, or just being written
-            return False
-        return True
-
-    def time_left(self) -> str:
-        """An upper bound, as runs may fit early: the work left at each network's measured speed, '?' before any."""
-        spent, made = defaultdict(float), defaultdict(float)
-        for run, seconds in self.seconds.items():
-            spent[run.model] += seconds
-            made[run.model] += self._made(run)
-        if not sum(made.values()):
-            return "?"
-        mean = sum(spent.values()) / sum(made.values())
-        pace = {
-            model: spent[model] / made[model] if made[model] else mean for model in {run.model for run in self.epochs}
-        }
-        left = sum((work(run) - self._made(run)) * pace[run.model] for run in self.epochs)
-        return tqdm.format_interval(left / self.workers)
-
-    def _made(self, run: Run) -> float:
-        return work(run) * self.epochs[run] / run.epochs
 
 
 # --- command line -------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from lib.config import ROOT
 
 ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "packing", "cifar10", "imagenet", "data"]
 ORDER += ["preprocessing", "corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine"]
-ORDER += ["training", "paper", "profiles", "experiments", "sweep", "bench", "criteria", "claims", "photo_claims"]
-ORDER += ["agreement", "study", "plots", "deviations", "pages", "tables", "results", "report"]
+ORDER += ["training", "paper", "profiles", "experiments", "progress", "sweep", "bench", "criteria", "claims"]
+ORDER += ["photo_claims", "agreement", "study", "plots", "deviations", "pages", "tables", "results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tqdm import tqdm
 
 from lib import sweep
 from lib.config import ROOT, InputError
@@ -17,9 +16,10 @@ from lib.data import load_dataset
 from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.profiles import PROFILES
+from lib.progress import work
 from lib.runs import Record, RunStore
-from lib.sweep import missing_runs, records, train_missing, work, work_units
-from lib.training import Progress, train
+from lib.sweep import missing_runs, records, train_missing, work_units
+from lib.training import train
 
 COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
 
@@ -93,23 +93,6 @@ def test_what_a_worker_needs_can_be_sent_to_it(runs, tmp_path):
     function, unit, again = pickle.loads(pickle.dumps((sweep.carry_out, tuple(runs), orders)))
     (tmp_path / "stop").touch()
     assert function(unit, again) == [sweep.LEFT] * 3
-
-
-def test_time_left_comes_from_the_measured_speed_of_each_network(digits, small_run, store):
-    fast, slow = small_run, replace(small_run, model="alexnet")
-    unseen = replace(small_run, model="mlp_3x512")
-    with sweep._Bar([(fast,), (slow,), (unseen,)], digits.fingerprint, store, workers=2) as bar:
-        assert bar.time_left() == "?"
-        for run, seconds in ((fast, 10.0), (slow, 30.0)):
-            progress = Progress(seconds=seconds)
-            progress.history["epoch"] = [1]
-            sweep.note(store.progress(run, digits.fingerprint), progress)
-            assert bar._look(run)
-        mean = 40.0 / (work(fast) / 4 + work(slow) / 4)
-        expected = (3 * 10.0 + 3 * 30.0 + mean * work(unseen)) / 2
-        assert bar.time_left() == tqdm.format_interval(expected)
-        bar.finish(slow)
-        assert bar.time_left() != tqdm.format_interval(expected)
 
 
 def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):
