@@ -29,5 +29,5 @@ def test_time_left_comes_from_the_measured_speed_of_each_network(digits, small_r
 def test_work_grows_with_images_epochs_and_network(small_run):
     assert work(replace(small_run, epochs=8)) == 2 * work(small_run)
     assert work(replace(small_run, train_size=128)) == 2 * work(small_run)
-    assert work(replace(small_run, model="alexnet")) > 10 * work(small_run)
+    assert work(replace(small_run, model="alexnet")) > work(small_run)
     assert work(replace(small_run, train_size=None)) == work(replace(small_run, train_size=1438))
