@@ -167,12 +167,18 @@ def comparisons_table(study: Study) -> HTML:
     tables = []
     for name, each in columns(study).items():
         if each.records or each is study:
-            rows = pd.DataFrame(map(_comparison_row, each.comparisons.itertuples()))
+            rows = pd.DataFrame(_comparison_row(row, study) for row in each.comparisons.itertuples())
             tables.append(table(rows, capital(name)).data)
     return HTML("".join(tables))
 
 
-def _comparison_row(row) -> dict[str, object]:
+def _runs(study: Study, row) -> str:
+    """A link to a row's runs on the study's page; a dash where its profile has none such."""
+    there = (study.frame["group"] == row.group) & (study.frame["model"] == row.model)
+    return link(row.group, row.model) if there.any() else "—"
+
+
+def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
@@ -184,7 +190,7 @@ def _comparison_row(row) -> dict[str, object]:
         "p of equivalence": _p(row.p_equivalence) + equal,
         "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),
         "detectable": "—" if pd.isna(row.detectable) else points(row.detectable),
-        "runs": link(row.group, row.model),
+        "runs": _runs(study, row),
     }
 
 
@@ -214,7 +220,7 @@ def agreement_table(study: Study) -> HTML:
             mine = study.agreement.iloc[place]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
             values[heading(study)] = estimate(*mine[["ours", "low", "high", "seeds"]], form) + direction
-        rows.append(values | {"runs": link(row.group, row.model)})
+        rows.append(values | {"runs": _runs(study, row)})
     return table(pd.DataFrame(rows), long=True)
 
 
