@@ -3,6 +3,7 @@
 A claim's arms are a function of a profile and a data set. Claims share runs: the same settings are one run.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -149,25 +150,24 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
 def table2(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 3 on photographs: Table 2's rows, Inception V3 on true and on random labels."""
     for seed, row in product(profile.seeds, paper.table2().itertuples()):
-        run = _photo_run(profile, dataset, seed, row.augmentation, row.dropout, row.weight_decay)
+        run = _photo_run(profile, dataset, seed, row)
         yield Arm(row.group, row.arm, replace(run, label_corruption=float(row.labels == "random")))
 
 
-def _photo_run(
-    profile: Profile, dataset: str, seed: int, augmentation: bool = False, dropout: bool = False, decay: bool = False
-) -> Run:
-    run = replace(base_run(profile, dataset, V3, seed), photo_augmentation=augmentation)
-    return replace(run, dropout=V3_DROPOUT * dropout, weight_decay=V3_WEIGHT_DECAY * decay)
+def _photo_run(profile: Profile, dataset: str, seed: int, row) -> Run:
+    """With the regularizers of a row of Table 2."""
+    run = replace(base_run(profile, dataset, V3, seed), photo_augmentation=row.augmentation)
+    return replace(run, dropout=V3_DROPOUT * row.dropout, weight_decay=V3_WEIGHT_DECAY * row.weight_decay)
 
 
 def early_stopping_on_photographs(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 4 on photographs: Fig. 2a's curves; and with images held out, where the paper tells of a best epoch."""
     rows = paper.table2().query("labels == 'true'")
     for seed, row in product(profile.seeds, rows.itertuples()):
-        run = _photo_run(profile, dataset, seed, row.augmentation, row.dropout, row.weight_decay)
+        run = _photo_run(profile, dataset, seed, row)
         if row.arm in paper.FIG2A.values():
             yield Arm("Fig. 2a", row.arm, run)
-        if row.best_test_top1 > 0:
+        if not math.isnan(row.best_test_top1):
             held_out = replace(run, validation_size=profile.held_out(run.model, dataset), stop_when_fitted=False)
             yield Arm("early stopping", row.arm, held_out)
 

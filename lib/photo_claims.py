@@ -9,10 +9,9 @@ import pandas as pd
 
 from lib import paper
 from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches
-from lib.criteria import Comparison
+from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.profiles import PHOTOGRAPHS, V3
 
-PAPER_CHANCE = 0.001  # ImageNet's thousand classes
 NAME = "Inception V3"
 
 
@@ -48,7 +47,7 @@ def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
             published[name],
             published["none"],
             headline=name == published.index[0],
-            paper_chance=PAPER_CHANCE,
+            paper_chance=IMAGENET_CHANCE,
         )
 
 
