@@ -27,7 +27,7 @@ STAGES = {  # output of every stage for one image, batch axis left out
         (144, 14, 14), (240, 7, 7), (336, 7, 7), (336, 7, 7), (336, 1, 1), (336,), (10,),
     ],
     "alexnet": [
-        (64, 28, 28), (64, 28, 28), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 7, 7), (64, 7, 7),
+        (64, 28, 28), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 14, 14), (64, 7, 7), (64, 7, 7), (64, 7, 7),
         (3136,), (384,), (384,), (192,), (192,), (10,),
     ],
     "mlp_3x512": [(2352,), (512,), (512,), (512,), (512,), (512,), (512,), (10,)],
@@ -200,3 +200,19 @@ def test_counting_work_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     assert flops_per_image.__wrapped__("alexnet", width=0.1) > 0
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_relu_after_the_max_pool_is_relu_before_it():
+    after = build_model("alexnet", width=0.25)
+    before = nn.Sequential(*after)
+    for place in (1, 5):
+        before[place], before[place + 1] = before[place + 1], before[place]
+    images, labels = torch.randn(16, 3, 28, 28), torch.arange(16) % 10
+    gradients = []
+    for network in (before, after):
+        network.zero_grad()
+        nn.functional.cross_entropy(network(images), labels).backward()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    assert [type(before[place]) for place in (1, 2)] == [nn.ReLU, nn.MaxPool2d]
+    assert torch.equal(before(images), after(images))
+    assert all(map(torch.equal, *gradients))
