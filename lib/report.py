@@ -200,6 +200,7 @@ def overview_figure(studies: Sequence[Study]) -> plots.Figure:
 
 README_COLUMNS = {  # profile and data set -> heading
     ("paper", "cifar10"): "CIFAR-10, at the paper's size",
+    ("cpu", "cifar10"): "CIFAR-10, profile `cpu`: Inception on 10,000 images",
     ("quick", "cifar10"): "CIFAR-10, profile `quick`, reduced",
     ("quick", "tiny-imagenet"): "Tiny ImageNet, profile `quick`, reduced",
 }
