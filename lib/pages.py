@@ -96,8 +96,9 @@ def interval(low: float, high: float, form: Callable[[float], str]) -> str:
 
 def heading(study: Study, *others: Study) -> str:
     """What a column of this study's numbers, and of others in other rows, is called: profile and hardware."""
-    machines = [record.provenance["hardware"] for each in (study, *others) for record in each.records]
-    where = f"profile {study.profile.name}" + (f", {_joined(machines)}" if machines else "")
+    machines = {record.provenance["hardware"] for each in (study, *others) for record in each.records}
+    named = f"{len(machines)} machines" if len(machines) > 1 else _joined(machines)  # the banner names them all
+    where = f"profile {study.profile.name}" + (f", {named}" if machines else "")
     data = "" if study.data == "cifar10" else f", {study.data}"
     return f"{'recorded' if study is study.recorded else 'these'} runs ({where}{data})"
 
