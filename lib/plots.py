@@ -107,8 +107,8 @@ def forest(rows: pd.DataFrame) -> Figure:
             required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
-    heights = [0.5 + 0.26 * len(part) for _, part in panels]
-    figure = Figure(figsize=(10, 0.5 + sum(heights)))
+    heights = [0.34 + 0.24 * len(part) for _, part in panels]
+    figure = Figure(figsize=(10, 0.42 + sum(heights)))
     grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):
         low, high = _limits(part)
