@@ -124,7 +124,8 @@ def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> 
     channels, hidden1, hidden2 = (_scaled(units, width) for units in (64, 384, 192))
     layers: list[nn.Module] = []
     for channels_in in (3, channels):
-        layers += [nn.Conv2d(channels_in, channels, 5, padding=2), nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # SAME
+        layers += [nn.Conv2d(channels_in, channels, 5, padding=2)]
+        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # ceil_mode: TF's SAME
         layers += [nn.ReLU(inplace=True), LocalResponseNorm(channels)]
     size = math.ceil(math.ceil(image_size / 2) / 2)
     layers += [nn.Flatten(), *_hidden(channels * size * size, hidden1, dropout), *_hidden(hidden1, hidden2, dropout)]
