@@ -1,21 +1,32 @@
 """Where this replication departs from the paper, or fills in what the paper leaves open: one table a claim.
 
-Every number comes from the profile, the paper's tables or the code that acts on it.
+Every number comes from the profile, the paper's tables or the code that acts on it; what came of a choice that was
+tried both ways comes from the runs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
-from lib.claims import MODEL_NAMES
+from lib.claims import MODEL_NAMES, arm
 from lib.data import IMAGES
-from lib.experiments import ADAM_LEARNING_RATE, LARGE_BATCH, SLOWER, SLOWER_DECAY, V3_DROPOUT, V3_WEIGHT_DECAY
+from lib.experiments import (
+    ADAM_LEARNING_RATE,
+    DATA_CONTROL,
+    LARGE_BATCH,
+    SLOWER,
+    SLOWER_DECAY,
+    V3_DROPOUT,
+    V3_WEIGHT_DECAY,
+)
 from lib.imagenet import SIZES, image_size
 from lib.models import MODELS, V3_MIN_SIZE, ShiftBatchNorm
 from lib.preprocessing import AREA, BRIGHTNESS, CONTRAST, HUE, MAX_ROTATION
 from lib.profiles import PHOTOGRAPHS, PROFILES, V3, VALIDATION_SHARE, Profile, Setting, Sizes
 from lib.runs import OVERFIT_LOSS
+from lib.statistics import mean_interval
 
 # What the paper states; its batch size is inferred from the spacing of its curves' points.
 STATED = {model: Setting(0.1 if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
@@ -27,19 +38,29 @@ SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effec
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
 Row = tuple[str, str, str, str, str]
+PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images", "weight decay"  # rows that were tried both ways
+DECAY = f"decay of {MODEL_NAMES[SLOWER]}"
 ARITHMETIC = (
-    "arithmetic", "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
+    PRECISION, "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
     "statistics and loss in fp32", "speed", "below the spread of the seeds",
 )  # fmt: skip
 
 
-def deviations(claim: str, profile: Profile, dataset: str) -> pd.DataFrame:
-    """Numbered rows: what, paper, ours, why, expected effect; first what holds for all claims."""
+def deviations(claim: str, profile: Profile, dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Numbered rows: what, paper, ours, why, expected effect, what came of it; first what holds for all claims.
+
+    Args:
+        claim: name of the claim.
+        profile: the size of the experiment.
+        dataset: name of the data set.
+        runs: the claim's runs, see experiments.arms_frame; they say what came of what was tried both ways.
+    """
     claim_rows = PHOTO_ROWS if dataset in PHOTOGRAPHS else CLAIM_ROWS
     rows = [*_size(profile, dataset, claim), *_training(profile, dataset), *claim_rows[claim](profile)]
     frame = pd.DataFrame(rows, columns=["what", "paper", "ours", "why", "expected effect"])
     frame.insert(0, "no.", range(1, len(frame) + 1))
-    return frame
+    found = FOUND[claim](runs) if claim in FOUND and dataset not in PHOTOGRAPHS else {}
+    return frame.assign(**{"what came of it": [found.get(what, "—") for what in frame["what"]]})
 
 
 def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
@@ -164,6 +185,11 @@ def _randomization(profile: Profile) -> Iterator[Row]:
         "Gaussian images", "mean and variance of the data set, over what not stated", "per channel; drawn before "
         "standardization; the test set gets noise of its own", "a plain reading", "small",
     )  # fmt: skip
+    if profile.data_control:
+        yield (
+            EXACT, "the published ones", "those of the copy at hand, whose provenance counts the images that are not "
+            "bit-exact; beside them runs without these", "a copy may have lossy ones", "none",
+        )  # fmt: skip
 
 
 def _label_corruption(profile: Profile) -> Iterator[Row]:
@@ -179,7 +205,7 @@ def _label_corruption(profile: Profile) -> Iterator[Row]:
     if profile.variants:
         stated = profile.settings[SLOWER].decay
         yield (
-            f"decay of {MODEL_NAMES[SLOWER]}", f"{stated:g}, and overfit at every rate", f"{stated:g}; beside it "
+            DECAY, f"{stated:g}, and overfit at every rate", f"{stated:g}; beside it "
             f"{SLOWER_DECAY:g}, as runs of their own that no criterion takes", "other replications needed it",
             "the learning rate lasts longer: the loss goes on falling at the higher rates",
         )  # fmt: skip
@@ -188,7 +214,7 @@ def _label_corruption(profile: Profile) -> Iterator[Row]:
 def _explicit_regularization(profile: Profile) -> Iterator[Row]:
     coefficients = " and ".join(f"{value:g}" for value in profile.weight_decays)
     yield (
-        "weight decay", "'the default coefficient for each model', not stated", f"{coefficients} (as an L2 term on "
+        WEIGHT_DECAY, "'the default coefficient for each model', not stated", f"{coefficients} (as an L2 term on "
         "weights, not on biases)", "within what other replications used", "a larger one regularizes more",
     )  # fmt: skip
     yield (
@@ -262,4 +288,73 @@ PHOTO_ROWS = {
     "randomization": _photo_randomization,
     "explicit_regularization": _table2,
     "implicit_regularization": _fig2a,
+}
+
+
+# --- what came of it ----------------------------------------------------------------------------------
+
+
+def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
+    precision = {
+        model: (
+            arm(runs, "precision control", "fp32", model, "train_accuracy"),
+            arm(runs, "random labels", "random labels", model, "train_accuracy"),
+        )
+        for model in MODEL_NAMES
+    }
+    names = "bit-exact images only", "all images"
+    exact = {DATA_CONTROL: [arm(runs, "data control", name, DATA_CONTROL, "test_accuracy") for name in names]}
+    return {
+        PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
+        EXACT: _differences(exact, "without them: test accuracy"),
+    }
+
+
+def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
+    """By network what one way adds to the other, in points with its 95 % interval; '—' where none ran both ways."""
+    parts = []
+    for model, (one, other) in pairs.items():
+        gap = (one - other).dropna()
+        if len(gap):
+            mean, low, high = mean_interval(gap.to_numpy())
+            surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
+            seeds = f"{len(gap)} seed{'s' * (len(gap) > 1)}"
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {seeds}")
+    return f"{text}: {'; '.join(parts)}" if parts else "—"
+
+
+def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
+    stated, slower = (
+        runs[(runs["group"] == group) & (runs["model"] == SLOWER)].dropna(subset="key")
+        for group in ("corruption", "corruption, slower decay")
+    )
+    parts = [_overfits(each) for each in (stated, slower) if len(each)]
+    return {DECAY: "; ".join(parts) or "—"}
+
+
+def _overfits(rows: pd.DataFrame) -> str:
+    """At how many rates of corruption every seed came to overfit, and after how long at the least and the greatest."""
+    times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
+    reached = times[np.isfinite(times)]
+    text = f"with {rows['decay'].iloc[0]:g} it overfits at {len(reached)} of {len(times)} rates"
+    if reached.empty:
+        return text
+    least, greatest = reached.index[[0, -1]]
+    return f"{text}: after {reached[least]:.1f} epochs at {least:g}, after {reached[greatest]:.1f} at {greatest:g}"
+
+
+def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
+    rows = runs[(runs["group"] == "Table 1, true labels") & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
+    parts = []
+    for model, part in rows[rows["weight_decay"] > 0].groupby("model", sort=False):
+        means = part.groupby("weight_decay", sort=False)["test_accuracy"].agg(lambda each: each.astype(float).mean())
+        each = ", ".join(f"{mean:.2%} with {coefficient:g}" for coefficient, mean in means.dropna().items())
+        parts += [f"{MODEL_NAMES[model]} {each}"] if means.count() > 1 else []
+    return {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
+
+
+FOUND: dict[str, Callable[[pd.DataFrame], dict[str, str]]] = {
+    "randomization": _randomization_found,
+    "label_corruption": _label_corruption_found,
+    "explicit_regularization": _explicit_regularization_found,
 }

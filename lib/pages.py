@@ -248,7 +248,7 @@ def record_link(study: Study, key: str) -> str:
 
 def deviations_table(study: Study) -> HTML:
     """The numbered deviations from the paper."""
-    rows = deviations(study.claim.name, study.profile, study.data).astype(str).map(html.escape)
+    rows = deviations(study.claim.name, study.profile, study.data, study.frame).astype(str).map(html.escape)
     return table(rows, "Deviations from the paper")
 
 

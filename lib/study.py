@@ -4,6 +4,7 @@ a CPU: that is rendered from the records there are."""
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from lib.splits import Dataset
 from lib.sweep import records
 
 PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
+PUBLISHED, DATA_SETS = ("paper", "cpu", "quick"), ("cifar10", *PHOTOGRAPHS)  # that the repository may have records of
 CLASSES = 10  # of CIFAR-10, whose older records do not name their number
 
 
@@ -93,13 +95,13 @@ class Study:
 
     @property
     def elsewhere(self) -> list["Study"]:
-        """The repository's own records on the other kind of data set, as far as there are any."""
-        others = ["cifar10"] if self.on_photographs else PHOTOGRAPHS
+        """The repository's own records of what the page's columns do not show: other profiles and data sets, as far as
+        there are any."""
+        shown = {(each.profile.name, each.data) for each in (self, self.recorded)}
         studies = [
             recorded_study(self.claim.name, profile, data)
-            for data in others
-            for profile in ("paper", "quick")
-            if self.claim.name in claims_of(data)
+            for data, profile in product(DATA_SETS, PUBLISHED)
+            if (profile, data) not in shown and data in PROFILES[profile].sizes and self.claim.name in claims_of(data)
         ]
         return [study for study in studies if study.records]
 

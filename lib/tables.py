@@ -6,6 +6,7 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 
 import pandas as pd
 from IPython.display import HTML
@@ -134,22 +135,33 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
-    answers = {name: each.criteria.set_index(SAME) for name, each in columns(study).items()}
-    every = pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME)
+    answers = {name: each.criteria for name, each in columns(study).items()}
+    here = set(study.criteria[SAME].itertuples(index=False, name=None))
     rows = []
-    for row in every.itertuples():
-        form, key = form_of(row.quantity), (row.criterion, row.quantity)
+    for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
+        bounds = _range(row.required_low, row.required_high, form_of(row.quantity))
         why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
-        values = {
-            "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
-            "must be": _range(row.required_low, row.required_high, form) + why,
-            "paper": "—" if pd.isna(row.paper) else form(row.paper),
-        }
-        for name, criteria in answers.items():  # a profile may ask more: of two coefficients in place of one
-            values[name] = _criterion_cell(criteria.loc[key], form) if key in criteria.index else "not asked"
-        here = key in answers[heading(study)].index
-        rows.append(values | {"runs": link(row.group, row.model) if here else "—"})
+        values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
+        runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
+        rows.append(values | _criterion_cells(row, answers) | {"runs": runs})
     return table(pd.DataFrame(rows))
+
+
+def _criterion_name(row) -> str:
+    return _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}")
+
+
+def _papers(row) -> str:
+    return "—" if pd.isna(row.paper) else form_of(row.quantity)(row.paper)
+
+
+def _criterion_cells(row, answers: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Every column's answer to a criterion; a profile may ask more than another: of two coefficients, not one."""
+    cells, key = {}, (row.criterion, row.quantity)
+    for name, criteria in answers.items():
+        found = criteria.set_index(SAME)
+        cells[name] = _criterion_cell(found.loc[key], form_of(row.quantity)) if key in found.index else "not asked"
+    return cells
 
 
 def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
@@ -235,20 +247,16 @@ def _margin(row, form: Callable[[float], str]) -> str:
 
 
 def elsewhere(study: Study) -> HTML:
-    """The claim's criteria on the other kind of data set, from the repository's own records."""
+    """The claim's criteria in the repository's other records: a column for each profile and data set."""
     parts = []
-    for each in study.elsewhere:
+    for claim, studies in groupby(study.elsewhere, lambda each: each.claim):
+        answers = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each.criteria for each in studies}
         rows = [
-            {
-                "criterion": _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}"),
-                "paper": "—" if pd.isna(row.paper) else form_of(row.quantity)(row.paper),
-                "ours": _criterion_cell(each.criteria.loc[row.Index], form_of(row.quantity)),
-            }
-            for row in each.criteria.itertuples()
+            {"criterion": _criterion_name(row), "paper": _papers(row)} | _criterion_cells(row, answers)
+            for row in pd.concat(answers).drop_duplicates(SAME).itertuples()
         ]
-        title = f"{each.data}, profile {each.profile.name}: {each.verdict}. {each.claim.statement}"
-        parts.append(table(pd.DataFrame(rows), title).data)
-    return HTML("".join(parts) or f"<p>On the other kind of data set: {MISSING}.</p>")
+        parts.append(table(pd.DataFrame(rows), claim.statement).data)
+    return HTML("".join(parts) or f"<p>In other profiles and on other data sets: {MISSING}.</p>")
 
 
 def table2(study: Study) -> HTML:

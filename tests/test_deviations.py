@@ -3,15 +3,29 @@ from dataclasses import replace
 import pytest
 
 from lib.claims import CLAIMS
-from lib.deviations import CLAIM_ROWS, deviations
+from lib.deviations import CLAIM_ROWS, DECAY, EXACT, PRECISION, WEIGHT_DECAY, deviations
+from lib.experiments import arms_frame, claim_arms
 from lib.profiles import PROFILES
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
+FOUND = "what came of it"
+
+
+def runs_of(claim, profile, dataset="cifar10", **results):
+    """A claim's runs as if every one had these results, a number or a function of its row each; none: not run."""
+    frame = arms_frame(claim_arms(claim, profile, dataset), [])
+    for name, value in results.items():
+        frame[name] = frame.apply(value, axis=1) if callable(value) else value
+    return frame
+
+
+def found(claim, row, runs):
+    return deviations(claim, PAPER, "cifar10", runs).set_index("what")[FOUND][row]
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_has_numbered_and_complete_rows(claim):
-    frame = deviations(claim, QUICK, "digits")
+    frame = deviations(claim, QUICK, "digits", runs_of(claim, QUICK, "digits"))
     assert frame["no."].tolist() == list(range(1, len(frame) + 1))
     assert (frame.astype(str).map(len) > 0).all(axis=None)
     assert set(CLAIM_ROWS) == set(CLAIMS)
@@ -19,16 +33,54 @@ def test_every_claim_has_numbered_and_complete_rows(claim):
 
 def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
     settings = PAPER.settings | {"alexnet": replace(PAPER.settings["alexnet"], learning_rate=0.123)}
-    changed = deviations("randomization", replace(PAPER, settings=settings), "cifar10").set_index("what")
+    runs, other = runs_of("randomization", PAPER), replace(PAPER, settings=settings)
+    changed = deviations("randomization", other, "cifar10", runs).set_index("what")
     assert "AlexNet 0.123" in changed["ours"]["learning rate"]
     assert "AlexNet 0.01" in changed["paper"]["learning rate"]
-    unchanged = deviations("randomization", PAPER, "cifar10")["what"].tolist()
+    unchanged = deviations("randomization", PAPER, "cifar10", runs)["what"].tolist()
     assert not {"batch size", "network width (factor)", "training images", "data set"} & set(unchanged)
 
 
 def test_sizes_are_those_of_the_runs():
-    rows = deviations("label_corruption", QUICK, "cifar10").set_index("what")
+    rows = deviations("label_corruption", QUICK, "cifar10", runs_of("label_corruption", QUICK)).set_index("what")
     assert f"{QUICK.sizes['cifar10'].curve:,}" in rows["ours"]["training images"]
-    rows = deviations("explicit_regularization", QUICK, "cifar10").set_index("what")
+    rows = deviations("explicit_regularization", QUICK, "cifar10", runs_of("explicit_regularization", QUICK)).set_index(
+        "what"
+    )
     assert f"{QUICK.sizes['cifar10'].train:,}" in rows["ours"]["training images"]
-    assert "data set" in deviations("randomization", QUICK, "digits")["what"].tolist()
+    assert (
+        "data set"
+        in deviations("randomization", QUICK, "digits", runs_of("randomization", QUICK, "digits"))["what"].tolist()
+    )
+
+
+def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_seeds():
+    def time(row):
+        reached = row["decay"] == 0.98 or row["label_corruption"] <= 0.1
+        return 20 + 10 * row["label_corruption"] + row["seed"] if reached else float("inf")
+
+    runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
+    text = found("label_corruption", DECAY, runs)
+    assert "with 0.95 it overfits at 2 of 11 rates: after 21.0 epochs at 0, after 22.0 at 0.1" in text
+    assert "with 0.98 it overfits at 11 of 11 rates: after 21.0 epochs at 0, after 31.0 at 1" in text
+
+
+def test_what_came_of_controls_is_their_difference_by_seed():
+    def accuracy(row):
+        return 0.5 + 0.1 * row["seed"] + 0.01 * row["exact_only"] - 0.02 * (row["precision"] == "fp32")
+
+    runs = runs_of("randomization", PAPER, key="k", test_accuracy=accuracy, train_accuracy=accuracy)
+    assert found("randomization", EXACT, runs).endswith("MLP 1x512 +1.00 points (+1.00 to +1.00), 3 seeds")
+    text = found("randomization", PRECISION, runs)
+    assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10"))
+
+
+def test_two_coefficients_stand_beside_each_other():
+    runs = runs_of("explicit_regularization", PAPER, key="k", test_accuracy=lambda row: 0.5 + 100 * row["weight_decay"])
+    text = found("explicit_regularization", WEIGHT_DECAY, runs)
+    assert "AlexNet 55.00% with 0.0005, 50.50% with 5e-05" in text
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_nothing_came_of_what_did_not_run(claim):
+    assert set(deviations(claim, PAPER, "cifar10", runs_of(claim, PAPER))[FOUND]) == {"—"}

@@ -34,6 +34,17 @@ def test_a_readme_without_records_says_so(nothing):
     assert len(plots.settle(figure).axes) == 2
 
 
+def test_other_records_are_those_that_the_page_does_not_show():
+    def others(*what):
+        return [(each.profile.name, each.data) for each in recorded_study(*what).elsewhere]
+
+    rest = [("quick", "cifar10"), ("quick", "tiny-imagenet")]
+    assert others("randomization", "paper") == [("cpu", "cifar10"), *rest]
+    assert others("randomization", "cpu") == rest
+    assert others("label_corruption", "quick") == [("cpu", "cifar10")]
+    assert ("cpu", "cifar10") in others("randomization", "quick", "tiny-imagenet")
+
+
 def test_recorded_runs_need_no_data_set(monkeypatch, tmp_path):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
     found = recorded_study("randomization", "quick")

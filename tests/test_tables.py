@@ -61,6 +61,20 @@ def test_every_criterion_and_number_has_its_row(quick):
     assert tables.criteria_table(study).data.count("(headline)") == 1
 
 
+def test_other_records_have_a_table_a_kind_and_a_column_each(quick):
+    study = recorded_study("randomization")
+    text = tables.elsewhere(study).data
+    assert text.count("<table") == len({each.claim for each in study.elsewhere}) == 2
+    for each in study.elsewhere:
+        assert f"{each.data}, profile {each.profile.name}: {each.verdict}<" in text
+    assert text.count("(headline)") == 2
+    small, large = recorded_study("explicit_regularization", "quick"), recorded_study("explicit_regularization", "cpu")
+    asked = [set(each.criteria[tables.SAME].itertuples(index=False)) for each in (small, large)]
+    assert tables.elsewhere(recorded_study("explicit_regularization")).data.count("not asked") == len(
+        asked[1] - asked[0]
+    )
+
+
 def test_profiles_that_ask_different_things_are_matched_by_what_they_ask(quick):
     """The paper's profile has a second weight decay: its rows must not slip beside others."""
     study = quick["explicit_regularization"]
