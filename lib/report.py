@@ -189,16 +189,18 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
 
 # --- the README ---------------------------------------------------------------------------------------
 
+PICTURED = {"randomization": "randomizations", "label_corruption": "corruption"}  # claim -> group of its runs
+
 
 def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     """The two pictures of the paper, from the studies of randomization and label corruption."""
     by_name = {study.claim.name: study for study in studies}
-    first, second = by_name["randomization"], by_name.get("label_corruption")
-    corruption = second.group("corruption") if second else None
-    return plots.overview(first.group_history("randomizations"), corruption, first.chance)
+    first, second = (by_name.get(claim) for claim in PICTURED)
+    losses = first.group_history(PICTURED["randomization"])
+    return plots.overview(losses, second.group(PICTURED["label_corruption"]) if second else None, first.chance)
 
 
-README_COLUMNS = {  # profile and data set -> heading
+README_COLUMNS = {  # profile and data set -> heading; of CIFAR-10 the largest size first
     ("paper", "cifar10"): "CIFAR-10, at the paper's size",
     ("cpu", "cifar10"): "CIFAR-10, profile `cpu`: Inception on 10,000 images",
     ("quick", "cifar10"): "CIFAR-10, profile `quick`, reduced",
@@ -225,7 +227,8 @@ def readme_block() -> str:
         lines += ["", f"{README_COLUMNS[key]}: {_readme_basis(list(studies.values()))}"]
     figure = README_FIGURE.relative_to(ROOT).as_posix()
     alt = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels"
-    lines += ["", f"Criteria version {CRITERIA_VERSION}. The figure: profile `{_shown(columns)[0].profile.name}`."]
+    sides = " and ".join(f"profile `{study.profile.name}`" for study in _shown(columns))
+    lines += ["", f"Criteria version {CRITERIA_VERSION}. The figure, left and right: {sides}."]
     lines += ["", f"![{alt} for three networks]({figure})"]
     return _block("verdicts", "\n".join(lines))
 
@@ -259,9 +262,14 @@ def _readme_cell(study: Study | None) -> str:
 
 
 def _shown(columns: dict[tuple[str, str], dict[str, Study]]) -> list[Study]:
-    """The studies whose figure the README shows: at the paper's size once all of them ran there."""
-    full, reduced = (list(columns[profile, "cifar10"].values()) for profile in ("paper", "quick"))
-    return reduced if any(study.missing for study in full) else full
+    """The studies that the README's figure shows, its left and its right."""
+    return [_largest_whole(columns, claim, group) for claim, group in PICTURED.items()]
+
+
+def _largest_whole(columns: dict[tuple[str, str], dict[str, Study]], claim: str, group: str) -> Study:
+    """Of a claim's studies on CIFAR-10 the one of the largest size that has every run of a group; else the smallest."""
+    studies = [studies[claim] for (_, data), studies in columns.items() if data == "cifar10"]
+    return next((study for study in studies if study.group(group)["key"].notna().all()), studies[-1])
 
 
 def readme_figure() -> str:
