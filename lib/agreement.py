@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lib import paper
-from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time
-from lib.criteria import MIN_SEEDS, Margin
+from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time, with_test_errors
+from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
@@ -28,6 +28,10 @@ TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
     ("best_test_top1", "best_test_accuracy", "best test top-1"),
     ("best_test_top5", "best_test_top5_accuracy", "best test top-5"),
 )
+READINGS = {  # of Fig. 1c, columns of claims.with_test_errors
+    "test_error": "the test set's own labels",
+    "alike_test_error": "labels corrupted like those trained on",
+}
 
 
 @dataclass(frozen=True)
@@ -160,8 +164,7 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
-    frame = with_relative_time(frame[frame["group"] == "corruption"])
-    frame = frame.assign(test_error=1 - frame["test_accuracy"].astype(float))
+    frame = with_test_errors(with_relative_time(frame[frame["group"] == "corruption"]), PAPER_CHANCE)
     parts = (
         ("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time"),
         ("Fig. 1c", "test error", paper.fig1c(), "test_error", "accuracy", "largest"),
@@ -306,4 +309,26 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
             | {"ours": mean, "run_low": low, "run_high": high, "seeds": values.count()}
             | {"nearest": nearest, "inside": inside}
         )
+    return pd.DataFrame(result)
+
+
+def readings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
+    trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
+    two differ. From claim 2's arms_frame; a row for each network and learning-rate decay that ran at such a rate, at
+    the paper's size.
+
+    Columns: model, decay, rates (how many), seeds (at the rate that has the fewest), and for each of READINGS its mean
+    absolute difference, and the largest under the same name with 'largest_' before it.
+    """
+    published = paper.fig1c().set_index(["model", "corruption"])["test_error"]
+    is_full = frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")
+    ran = with_test_errors(frame[is_full & frame["label_corruption"].between(0, 1, "neither")], PAPER_CHANCE)
+    result = []
+    for (model, decay), rows in ran.groupby(["model", "decay"], sort=False):
+        by_rate = rows.groupby("label_corruption")
+        gaps = by_rate[list(READINGS)].mean().sub(published[model], axis=0).dropna().abs()
+        counts = {"rates": len(gaps), "seeds": by_rate["seed"].nunique().min()}
+        largest = gaps.max().add_prefix("largest_").to_dict()
+        result.append({"model": model, "decay": decay} | counts | gaps.mean().to_dict() | largest)
     return pd.DataFrame(result)

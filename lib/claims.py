@@ -323,3 +323,11 @@ def with_relative_time(frame: pd.DataFrame) -> pd.DataFrame:
     clean = frame[frame["label_corruption"] == 0].set_index(["model", "seed"])["overfit_time"].astype(float)
     reference = pd.Series(frame.set_index(["model", "seed"]).index.map(clean.to_dict()), frame.index, dtype=float)
     return frame.assign(relative_time=frame["overfit_time"].astype(float) / reference)
+
+
+def with_test_errors(frame: pd.DataFrame, chance: float) -> pd.DataFrame:
+    """The frame with test_error, on the test set's own labels, and alike_test_error, on labels corrupted like those
+    trained on: with probability p each is drawn anew from all classes, and then met by chance, whatever is predicted.
+    """
+    accuracy, rate = frame["test_accuracy"].astype(float), frame["label_corruption"].astype(float)
+    return frame.assign(test_error=1 - accuracy, alike_test_error=1 - (1 - rate) * accuracy - rate * chance)

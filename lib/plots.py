@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from lib import paper
-from lib.claims import MODEL_NAMES
+from lib.claims import MODEL_NAMES, with_test_errors
 
 COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 7, 9, 3)]  # likest colours far apart
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
@@ -304,8 +304,7 @@ def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: flo
     _legend(left, names, {})
     if corruption is None:
         return figure
-    frame = corruption.assign(test_error=1 - corruption["test_accuracy"].astype(float))
-    _corruption_axes(right, frame, "test_error", None, 1 - chance)
+    _corruption_axes(right, with_test_errors(corruption, chance), "test_error", None, 1 - chance)
     right.set(title="Test error under label corruption", xlabel="share of labels replaced", ylabel="test error")
     return figure
 

@@ -36,6 +36,7 @@ from lib.config import (
 )
 from lib.criteria import VERDICTS
 from lib.data import DATASETS, load_dataset
+from lib.deviations import deviations
 from lib.experiments import claim_arms
 from lib.pages import data_text, ribbon
 from lib.photo_claims import claims_of
@@ -225,6 +226,8 @@ def readme_block() -> str:
         lines.append(" | ".join([f"| **{claim.title}**: {claim.statement}", *cells]) + " |")
     for key, studies in columns.items():
         lines += ["", f"{README_COLUMNS[key]}: {_readme_basis(list(studies.values()))}"]
+    found = [line for study in columns["paper", "cifar10"].values() for line in _findings(study)]
+    lines += ["", "What the runs at the paper's size say of what the paper leaves open:", "", *(found or ["- not run"])]
     figure = README_FIGURE.relative_to(ROOT).as_posix()
     alt = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels"
     sides = " and ".join(f"profile `{study.profile.name}`" for study in _shown(columns))
@@ -242,6 +245,13 @@ def _readme_basis(studies: list[Study]) -> str:
     found = len({record.key for study in studies for record in study.records})
     counts = f"{found} of {needed} runs recorded, {len(studies[0].profile.seeds)} seeds"
     return f"{counts}, on {hardware}. Data: {data_text(*studies)}"
+
+
+def _findings(study: Study) -> list[str]:
+    """What came of the choices that were tried both ways, as a list's lines."""
+    rows = deviations(study.claim.name, study.profile, study.data, study.frame)
+    rows = rows[rows["what came of it"] != "—"]
+    return [f"- **{what}**: {found}." for what, found in zip(rows["what"], rows["what came of it"], strict=True)]
 
 
 def bench_block() -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from lib import paper, plots
-from lib.agreement import TABLE2_COLUMNS, reproduction
+from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS
@@ -293,6 +293,24 @@ def contradictions_table(study: Study) -> HTML:
             values[heading(study)] = estimate(mine["ours"], math.nan, math.nan, mine["seeds"])
         rows.append(values)
     return table(pd.DataFrame(rows))
+
+
+def readings_table(study: Study) -> HTML:
+    """Which labels Fig. 1c's test error is on, by the recorded runs at the paper's size."""
+    rows = []
+    for row in readings(study.recorded.frame).itertuples():
+        values = {"network": MODEL_NAMES[row.model], "decay": number(row.decay), "rates": row.rates, "seeds": row.seeds}
+        for name, text in READINGS.items():
+            gap = points(getattr(row, name))
+            values[f"on {text}"] = f"{gap} <small>at most {points(getattr(row, f'largest_{name}'))}</small>"
+        rows.append(values)
+    if not rows:
+        return HTML(f"<p>Distance from the paper's curve: {MISSING}.</p>")
+    return table(
+        pd.DataFrame(rows),
+        "Mean distance from the paper's test errors between rates 0 and 1, in points. To agree, the mean may be "
+        f"{points(MARGINS['accuracy'].value)} and the largest {points(MARGINS['largest'].value)}",
+    )
 
 
 def margins_table() -> HTML:

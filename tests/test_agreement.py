@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import paper
-from lib.agreement import ROWS, Row, against_paper, contradictions, reproduction, rows_frame
+from lib.agreement import READINGS, ROWS, Row, against_paper, contradictions, readings, reproduction, rows_frame
 from lib.claims import CLAIMS, MARGINS
 from lib.criteria import Margin
 from lib.experiments import arms_frame, claim_arms
@@ -143,3 +143,20 @@ def test_what_is_trained_again_is_held_against_its_records(digits, small_run):
     assert (found["runs"], found["equal"], found["train_accuracy"]) == (2, 1, 0)
     assert found["test_accuracy"] == pytest.approx(0.25)
     assert math.isnan(reproduction([], records)["test_accuracy"])
+
+
+def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_papers_size_only():
+    frame = arms_frame(claim_arms("label_corruption", PROFILES["paper"], "cifar10"), [])
+    assert readings(frame).empty
+    mlp = frame["model"] == "mlp_1x512"
+    ran = frame.assign(key="k", test_accuracy=0.3)[mlp & frame["label_corruption"].isin([0.0, 0.2, 0.4, 1.0])]
+    ran = ran[(ran["seed"] < 2) | (ran["label_corruption"] > 0.2)]
+    found = readings(ran)
+    assert found[["rates", "seeds"]].to_numpy().tolist() == [[2, 2], [2, 2]]  # with either decay
+    curve = paper.fig1c().query("model == 'mlp_1x512'").set_index("corruption")["test_error"]
+    own = [abs(0.7 - curve[rate]) for rate in (0.2, 0.4)]
+    alike = [abs(0.74 - curve[0.2]), abs(0.78 - curve[0.4])]
+    for name, gaps in zip(READINGS, (own, alike), strict=True):
+        assert found[name].tolist() == pytest.approx([sum(gaps) / 2] * 2)
+        assert found[f"largest_{name}"].tolist() == pytest.approx([max(gaps)] * 2)
+    assert readings(ran.assign(train_size=10_000)).empty

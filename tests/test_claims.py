@@ -2,9 +2,19 @@ import math
 
 import pandas as pd
 import pytest
+import torch
 
 from lib import paper
-from lib.claims import CLAIMS, CRITERIA_VERSION, MARGINS, MODEL_NAMES, share_batches, with_relative_time
+from lib.claims import (
+    CLAIMS,
+    CRITERIA_VERSION,
+    MARGINS,
+    MODEL_NAMES,
+    share_batches,
+    with_relative_time,
+    with_test_errors,
+)
+from lib.corruption import corrupt_labels
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.experiments import arms_frame, claim_arms
 from lib.profiles import PROFILES
@@ -198,3 +208,16 @@ def test_relative_time_is_over_the_same_seed_on_true_labels():
     relative = with_relative_time(rows)
     assert (relative.query("label_corruption == 0")["relative_time"] == 1).all()
     assert relative.query("label_corruption == 1")["relative_time"].tolist() == pytest.approx([3.0] * 3 * len(SEEDS))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_the_error_on_labels_corrupted_alike_is_what_corrupting_them_brings(rate):
+    generator, images = torch.Generator().manual_seed(0), 400_000
+    labels = torch.randint(10, (images,), generator=generator)
+    right = torch.rand(images, generator=generator) < 0.7
+    predicted = torch.where(right, labels, (labels + 1) % 10)
+    corrupted = corrupt_labels(labels, rate, 10, generator)
+    row = pd.DataFrame({"test_accuracy": [(predicted == labels).double().mean().item()], "label_corruption": [rate]})
+    errors = with_test_errors(row, 0.1).iloc[0]
+    assert errors["test_error"] == pytest.approx(0.3, abs=0.003)
+    assert errors["alike_test_error"] == pytest.approx((predicted != corrupted).double().mean().item(), abs=0.003)

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
+from lib import paper
 from lib.claims import CLAIMS
-from lib.deviations import CLAIM_ROWS, DECAY, EXACT, PRECISION, WEIGHT_DECAY, deviations
+from lib.deviations import CLAIM_ROWS, DECAY, EXACT, PRECISION, TEST_LABELS, WEIGHT_DECAY, deviations
 from lib.experiments import arms_frame, claim_arms
 from lib.profiles import PROFILES
 
@@ -61,8 +62,8 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
 
     runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
     text = found("label_corruption", DECAY, runs)
-    assert "with 0.95 it overfits at 2 of 11 rates: after 21.0 epochs at 0, after 22.0 at 0.1" in text
-    assert "with 0.98 it overfits at 11 of 11 rates: after 21.0 epochs at 0, after 31.0 at 1" in text
+    assert "with 0.95 it overfits at 2 of 11 rates: after 21.0 epochs at 0 and after 22.0 epochs at 0.1" in text
+    assert "with 0.98 it overfits at 11 of 11 rates: after 21.0 epochs at 0 and after 31.0 epochs at 1" in text
 
 
 def test_what_came_of_controls_is_their_difference_by_seed():
@@ -73,6 +74,19 @@ def test_what_came_of_controls_is_their_difference_by_seed():
     assert found("randomization", EXACT, runs).endswith("MLP 1x512 +1.00 points (+1.00 to +1.00), 3 seeds")
     text = found("randomization", PRECISION, runs)
     assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10"))
+
+
+def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
+    """Runs whose errors on corrupted labels are the paper's: no distance on those, some on the test set's own."""
+    published = paper.fig1c().set_index(["model", "corruption"])["test_error"]
+
+    def accuracy(row):
+        rate = row["label_corruption"]
+        return (1 - published[row["model"], rate] - 0.1 * rate) / (1 - rate) if rate < 1 else 0.1
+
+    text = found("label_corruption", TEST_LABELS, runs_of("label_corruption", PAPER, key="k", test_accuracy=accuracy))
+    assert text.count("0.0 points on labels corrupted like those trained on") == 4
+    assert "AlexNet, decay 0.95: 0.0 points on the test set's own labels" not in text
 
 
 def test_two_coefficients_stand_beside_each_other():
