@@ -315,20 +315,22 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
 def readings(frame: pd.DataFrame) -> pd.DataFrame:
     """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
     trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
-    two differ. From claim 2's arms_frame; a row for each network and learning-rate decay that ran at such a rate, at
-    the paper's size.
+    two differ; and how far the relative times to overfit lie from Fig. 1b's, which are on the labels trained on. From
+    claim 2's arms_frame; a row for each network and learning-rate decay that ran at such a rate, at the paper's size.
 
-    Columns: model, decay, rates (how many), seeds (at the rate that has the fewest), and for each of READINGS its mean
-    absolute difference, and the largest under the same name with 'largest_' before it.
+    Columns: model, decay, rates (how many), seeds (at the rate that has the fewest), relative_time and each of
+    READINGS, the mean absolute differences, and the largest under the same name with 'largest_' before it.
     """
-    published = paper.fig1c().set_index(["model", "corruption"])["test_error"]
-    is_full = frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")
-    ran = with_test_errors(frame[is_full & frame["label_corruption"].between(0, 1, "neither")], PAPER_CHANCE)
+    times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
+    published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
     result = []
-    for (model, decay), rows in ran.groupby(["model", "decay"], sort=False):
-        by_rate = rows.groupby("label_corruption")
-        gaps = by_rate[list(READINGS)].mean().sub(published[model], axis=0).dropna().abs()
-        counts = {"rates": len(gaps), "seeds": by_rate["seed"].nunique().min()}
-        largest = gaps.max().add_prefix("largest_").to_dict()
-        result.append({"model": model, "decay": decay} | counts | gaps.mean().to_dict() | largest)
+    full = frame[frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")]
+    for (model, decay), rows in full.groupby(["model", "decay"], sort=False):
+        rows = with_test_errors(with_relative_time(rows), PAPER_CHANCE)
+        by_rate = rows[rows["label_corruption"].between(0, 1, "neither")].groupby("label_corruption")
+        gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
+        if len(gaps):
+            counts = {"rates": len(gaps), "seeds": by_rate["seed"].nunique().min()}
+            sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
+            result.append({"model": model, "decay": decay} | counts | sizes)
     return pd.DataFrame(result)

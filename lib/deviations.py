@@ -333,11 +333,8 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    stated, slower = (
-        runs[(runs["group"] == group) & (runs["model"] == SLOWER)].dropna(subset="key")
-        for group in ("corruption", "corruption, slower decay")
-    )
-    parts = [_overfits(each) for each in (stated, slower) if len(each)]
+    slower = runs[(runs["model"] == SLOWER) & runs["key"].notna()]
+    parts = [_overfits(f"with {decay:g}", rows) for decay, rows in slower.groupby("decay")]
     return {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(runs)}
 
 
@@ -350,15 +347,18 @@ def _nearest_reading(runs: pd.DataFrame) -> str:
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
 
-def _overfits(rows: pd.DataFrame) -> str:
-    """At how many rates of corruption every seed came to overfit, and after how long at the least and the greatest."""
+def _overfits(how: str, rows: pd.DataFrame) -> str:
+    """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
+    far the relative times lie from the paper's."""
     times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
     reached = times[np.isfinite(times)]
-    text = f"with {rows['decay'].iloc[0]:g} it overfits at {len(reached)} of {len(times)} rates"
-    if reached.empty:
-        return text
-    ends = dict(reached.iloc[[0, -1]]).items()  # one, where it is the same
-    return f"{text}: {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
+    text = f"{how} it overfits at {len(reached)} of {len(times)} rates"
+    if len(reached):
+        ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
+        text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
+    if len(reached) == len(times) and len(distance := readings(rows)):
+        text += f", and its relative times are {distance['relative_time'].iloc[0]:.2g} from Fig. 1b's on average"
+    return text
 
 
 def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:

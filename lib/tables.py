@@ -300,17 +300,19 @@ def readings_table(study: Study) -> HTML:
     rows = []
     for row in readings(study.recorded.frame).itertuples():
         values = {"network": MODEL_NAMES[row.model], "decay": number(row.decay), "rates": row.rates, "seeds": row.seeds}
+        values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
-            gap = points(getattr(row, name))
-            values[f"on {text}"] = f"{gap} <small>at most {points(getattr(row, f'largest_{name}'))}</small>"
+            values[f"test error on {text}"] = _distance(row, name, percent)
         rows.append(values)
     if not rows:
-        return HTML(f"<p>Distance from the paper's curve: {MISSING}.</p>")
-    return table(
-        pd.DataFrame(rows),
-        "Mean distance from the paper's test errors between rates 0 and 1, in points. To agree, the mean may be "
-        f"{points(MARGINS['accuracy'].value)} and the largest {points(MARGINS['largest'].value)}",
-    )
+        return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
+    margins = f"{number(MARGINS['time'].value)} of the relative time, {percent(MARGINS['accuracy'].value)} of the error"
+    text = f"Distance from the paper's curves between rates 0 and 1, mean and largest; margins of the mean: {margins}"
+    return table(pd.DataFrame(rows), text)
+
+
+def _distance(row, name: str, form: Callable[[float], str]) -> str:
+    return f"{form(getattr(row, name))} <small>largest {form(getattr(row, f'largest_{name}'))}</small>"
 
 
 def margins_table() -> HTML:

@@ -149,7 +149,9 @@ def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_paper
     frame = arms_frame(claim_arms("label_corruption", PROFILES["paper"], "cifar10"), [])
     assert readings(frame).empty
     mlp = frame["model"] == "mlp_1x512"
-    ran = frame.assign(key="k", test_accuracy=0.3)[mlp & frame["label_corruption"].isin([0.0, 0.2, 0.4, 1.0])]
+    ran = frame.assign(key="k", test_accuracy=0.3, overfit_time=1 + frame["label_corruption"] * frame["decay"])[
+        mlp & frame["label_corruption"].isin([0.0, 0.2, 0.4, 1.0])
+    ]
     ran = ran[(ran["seed"] < 2) | (ran["label_corruption"] > 0.2)]
     found = readings(ran)
     assert found[["rates", "seeds"]].to_numpy().tolist() == [[2, 2], [2, 2]]  # with either decay
@@ -159,4 +161,8 @@ def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_paper
     for name, gaps in zip(READINGS, (own, alike), strict=True):
         assert found[name].tolist() == pytest.approx([sum(gaps) / 2] * 2)
         assert found[f"largest_{name}"].tolist() == pytest.approx([max(gaps)] * 2)
+    times = paper.fig1b().query("model == 'mlp_1x512'").set_index("corruption")["relative_time_to_overfit"]
+    for decay, distance in found.set_index("decay")["relative_time"].items():
+        gaps = [abs(1 + rate * decay - times[rate]) for rate in (0.2, 0.4)]
+        assert distance == pytest.approx(sum(gaps) / 2)
     assert readings(ran.assign(train_size=10_000)).empty

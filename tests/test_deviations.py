@@ -62,8 +62,11 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
 
     runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
     text = found("label_corruption", DECAY, runs)
-    assert "with 0.95 it overfits at 2 of 11 rates: after 21.0 epochs at 0 and after 22.0 epochs at 0.1" in text
-    assert "with 0.98 it overfits at 11 of 11 rates: after 21.0 epochs at 0 and after 31.0 epochs at 1" in text
+    assert "with 0.95 it overfits at 2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1" in text
+    assert "with 0.98 it overfits at 11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and " in text
+    assert text.count("from Fig. 1b's") == 1
+    clean = found("label_corruption", DECAY, runs[runs["label_corruption"] == 0])
+    assert "with 0.95 it overfits at 1 of 1 rates, after 21.0 epochs at 0; " in clean
 
 
 def test_what_came_of_controls_is_their_difference_by_seed():
