@@ -107,9 +107,11 @@ def forest(rows: pd.DataFrame) -> Figure:
             required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
-    heights = [0.34 + 0.24 * len(part) for _, part in panels]
-    figure = Figure(figsize=(10, 0.42 + sum(heights)))
-    grid = figure.subplots(len(panels), 1, height_ratios=heights, squeeze=False)[:, 0]
+    rooms = [
+        len(part) + 0.3 for _, part in panels
+    ]  # in rows; beside them every panel has its axis, the figure a legend
+    figure = Figure(figsize=(10, 0.3 + 0.35 * len(panels) + 0.22 * sum(rooms)))
+    grid = figure.subplots(len(panels), 1, height_ratios=rooms, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):
         low, high = _limits(part)
         for place, row in enumerate(part.itertuples()):
@@ -122,6 +124,8 @@ def forest(rows: pd.DataFrame) -> Figure:
             axes.plot(row.paper, place, **HOLLOW)
         _name_rows(axes, list(part["name"]), quantity)
         axes.set_xlim(low, high)
+        axes.xaxis.label.set_size("small")
+        axes.tick_params(axis="x", labelsize="small", pad=2)
     handles = {"one seed": SEED, "mean and 95 % interval": Line2D([], [], **OURS), "paper": Line2D([], [], **HOLLOW)}
     if rows["recorded"].notna().any():
         handles["recorded runs at the paper's size"] = Line2D([], [], **FULL)
@@ -311,6 +315,8 @@ def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: flo
 
 def _lines(axes: Axes, frame: pd.DataFrame, by: str, names: Sequence[object], x: str, y: str) -> None:
     """One thin line for each run of each name."""
+    if frame.empty:
+        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center")
     for name in names:
         style = look(names, name) | {"marker": None}
         for _, run in frame[frame[by] == name].groupby("key"):

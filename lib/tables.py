@@ -126,8 +126,8 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
         frames.append(frame[frame["headline"]] if headlines else frame)
     rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
     which = "the headline of each claim" if headlines else "every criterion"
-    text = "Black: mean of these runs with its 95 % interval; an arrowhead where it goes on beyond the axis. "
-    text += "Small dots: seeds; what is asked of each of them has no interval. Hollow: the paper. Shaded: the margin."
+    text = "Black: mean and 95 % interval, arrowhead: it goes on. Dots: seeds. Hollow: paper. Shaded: margin."
+    text += "" if headlines else " What is asked of each seed has no interval."
     found = (f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples())
     alt = f"Forest plot of {which}: {'; '.join(found)}"
     return show(plots.forest(rows), alt, text, runs="" if headlines else "#runs")
