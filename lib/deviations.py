@@ -44,7 +44,7 @@ PRECISION, EXACT, WEIGHT_DECAY = (
     "images that are not bit-exact",
     "weight decay",
 )  # rows that were tried both ways
-TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {MODEL_NAMES[SLOWER]}"
+TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWER)}"
 ARITHMETIC = (
     PRECISION, "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
     "statistics and loss in fp32", "speed", "below the spread of the seeds",
@@ -212,10 +212,10 @@ def _label_corruption(profile: Profile) -> Iterator[Row]:
         "on", "the claim is about generalization", "none at rates 0 and 1; between them a lower error than on those",
     )  # fmt: skip
     if profile.variants:
-        stated = profile.settings[SLOWER].decay
+        ours = _listed({model: profile.settings[model].decay for model in SLOWER}, SLOWER)
         yield (
-            DECAY, f"{stated:g}, and overfit at every rate", f"{stated:g}; beside it "
-            f"{SLOWER_DECAY:g}, as runs of their own that no criterion takes", "other replications needed it",
+            DECAY, f"{STATED[SLOWER[0]].decay:g}, and overfit at every rate", f"{ours}; beside it {SLOWER_DECAY:g}, as "
+            "runs of their own that no criterion takes", "other replications needed it for the MLPs",
             "the learning rate lasts longer: the loss goes on falling at the higher rates",
         )  # fmt: skip
 
@@ -333,8 +333,8 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    slower = runs[(runs["model"] == SLOWER) & runs["key"].notna()]
-    parts = [_overfits(f"with {decay:g}", rows) for decay, rows in slower.groupby("decay")]
+    slower = runs[runs["model"].isin(SLOWER) & runs["key"].notna()].groupby(["model", "decay"], sort=False)
+    parts = [_overfits(f"{MODEL_NAMES[model]} with {decay:g}", rows) for (model, decay), rows in slower]
     return {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(runs)}
 
 
@@ -352,7 +352,7 @@ def _overfits(how: str, rows: pd.DataFrame) -> str:
     far the relative times lie from the paper's."""
     times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
     reached = times[np.isfinite(times)]
-    text = f"{how} it overfits at {len(reached)} of {len(times)} rates"
+    text = f"{how} overfits at {len(reached)} of {len(times)} rates"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"

@@ -62,11 +62,14 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
 
     runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
     text = found("label_corruption", DECAY, runs)
-    assert "with 0.95 it overfits at 2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1" in text
-    assert "with 0.98 it overfits at 11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and " in text
-    assert text.count("from Fig. 1b's") == 1
+    assert "MLP 1x512 with 0.95 overfits at 2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1" in text
+    assert (
+        "MLP 1x512 with 0.98 overfits at 11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and "
+        in text
+    )
+    assert text.count("from Fig. 1b's") == 2  # both networks
     clean = found("label_corruption", DECAY, runs[runs["label_corruption"] == 0])
-    assert "with 0.95 it overfits at 1 of 1 rates, after 21.0 epochs at 0; " in clean
+    assert "MLP 1x512 with 0.95 overfits at 1 of 1 rates, after 21.0 epochs at 0; MLP" in clean
 
 
 def test_what_came_of_controls_is_their_difference_by_seed():
@@ -88,7 +91,7 @@ def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
         return (1 - published[row["model"], rate] - 0.1 * rate) / (1 - rate) if rate < 1 else 0.1
 
     text = found("label_corruption", TEST_LABELS, runs_of("label_corruption", PAPER, key="k", test_accuracy=accuracy))
-    assert text.count("0.0 points on labels corrupted like those trained on") == 4
+    assert text.count("0.0 points on labels corrupted like those trained on") == 5
     assert "AlexNet, decay 0.95: 0.0 points on the test set's own labels" not in text
 
 
