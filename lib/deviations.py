@@ -39,11 +39,8 @@ SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effec
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
 Row = tuple[str, str, str, str, str]
-PRECISION, EXACT, WEIGHT_DECAY = (
-    "arithmetic",
-    "images that are not bit-exact",
-    "weight decay",
-)  # rows that were tried both ways
+# Rows that were tried both ways:
+PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
 TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWER)}"
 ARITHMETIC = (
     PRECISION, "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "

@@ -107,9 +107,7 @@ def forest(rows: pd.DataFrame) -> Figure:
             required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
-    rooms = [
-        len(part) + 0.3 for _, part in panels
-    ]  # in rows; beside them every panel has its axis, the figure a legend
+    rooms = [len(part) + 0.3 for _, part in panels]  # in rows; a panel's axis and the legend come on top
     figure = Figure(figsize=(10, 0.3 + 0.35 * len(panels) + 0.22 * sum(rooms)))
     grid = figure.subplots(len(panels), 1, height_ratios=rooms, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):

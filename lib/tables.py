@@ -307,8 +307,8 @@ def readings_table(study: Study) -> HTML:
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
     margins = f"{number(MARGINS['time'].value)} of the relative time, {percent(MARGINS['accuracy'].value)} of the error"
-    text = f"Distance from the paper's curves between rates 0 and 1, mean and largest; margins of the mean: {margins}"
-    return table(pd.DataFrame(rows), text)
+    text = "Recorded runs at the paper's size: distance from its curves between rates 0 and 1, mean and largest"
+    return table(pd.DataFrame(rows), f"{text}; margins of the mean: {margins}")
 
 
 def _distance(row, name: str, form: Callable[[float], str]) -> str:

@@ -104,6 +104,16 @@ def test_the_papers_column_is_left_out_where_it_has_no_number(quick):
     assert frame["fit: recorded at the paper's size"].notna().all()
 
 
+def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
+    full = recorded_study("label_corruption")
+    text = tables.readings_table(full).data
+    assert text == tables.readings_table(recorded_study("label_corruption", "quick")).data
+    for row in tables.readings(full.frame).itertuples():
+        cells = [tables.MODEL_NAMES[row.model], row.decay, row.rates, row.seeds]
+        assert re.search(r"\s*".join(f"<td>{cell}</td>" for cell in cells), text)
+        assert f"{tables.percent(row.test_error)} <small>largest" in text
+
+
 def test_margins_stand_with_their_reasons():
     text = tables.margins_table().data
     assert "criteria version 2" in text
