@@ -193,6 +193,18 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
 PICTURED = {"randomization": "randomizations", "label_corruption": "corruption"}  # claim -> group of its runs
 
 
+def pictured(studies: Sequence[Study]) -> list[Study]:
+    """For each of the paper's two pictures that was asked for, the study that has all its runs: one of these, else the
+    repository's largest on such data; where none has them one of these."""
+    result = []
+    for study in studies:
+        if group := PICTURED.get(study.claim.name):
+            others = [each for each in study.elsewhere if each.on_photographs == study.on_photographs]
+            whole = (each for each in (study, *others) if each.group(group)["key"].notna().all())
+            result.append(next(whole, study))
+    return result
+
+
 def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     """The two pictures of the paper, from the studies of randomization and label corruption."""
     by_name = {study.claim.name: study for study in studies}
@@ -201,7 +213,7 @@ def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     return plots.overview(losses, second.group(PICTURED["label_corruption"]) if second else None, first.chance)
 
 
-README_COLUMNS = {  # profile and data set -> heading; of CIFAR-10 the largest size first
+README_COLUMNS = {  # profile and data set -> heading
     ("paper", "cifar10"): "CIFAR-10, at the paper's size",
     ("cpu", "cifar10"): "CIFAR-10, profile `cpu`: Inception on 10,000 images",
     ("quick", "cifar10"): "CIFAR-10, profile `quick`, reduced",
@@ -230,7 +242,8 @@ def readme_block() -> str:
     lines += ["", "What the runs at the paper's size say of what the paper leaves open:", "", *(found or ["- not run"])]
     figure = README_FIGURE.relative_to(ROOT).as_posix()
     alt = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels"
-    sides = " and ".join(f"profile `{study.profile.name}`" for study in _shown(columns))
+    shown = pictured(list(columns["paper", "cifar10"].values()))
+    sides = " and ".join(f"profile `{study.profile.name}`" for study in shown)
     lines += ["", f"Criteria version {CRITERIA_VERSION}. The figure, left and right: {sides}."]
     lines += ["", f"![{alt} for three networks]({figure})"]
     return _block("verdicts", "\n".join(lines))
@@ -271,21 +284,11 @@ def _readme_cell(study: Study | None) -> str:
     return f"{VERDICTS[study.verdict]} {study.verdict}{detail}"
 
 
-def _shown(columns: dict[tuple[str, str], dict[str, Study]]) -> list[Study]:
-    """The studies that the README's figure shows, its left and its right."""
-    return [_largest_whole(columns, claim, group) for claim, group in PICTURED.items()]
-
-
-def _largest_whole(columns: dict[tuple[str, str], dict[str, Study]], claim: str, group: str) -> Study:
-    """Of a claim's studies on CIFAR-10 the one of the largest size that has every run of a group; else the smallest."""
-    studies = [studies[claim] for (_, data), studies in columns.items() if data == "cifar10"]
-    return next((study for study in studies if study.group(group)["key"].notna().all()), studies[-1])
-
-
 def readme_figure() -> str:
     """The README's figure as SVG."""
     file = io.StringIO()
-    plots.settle(overview_figure(_shown(readme_studies()))).savefig(file, format="svg", metadata={"Date": None})
+    shown = pictured([recorded_study(claim) for claim in PICTURED])
+    plots.settle(overview_figure(shown)).savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
 
 

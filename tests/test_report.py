@@ -15,6 +15,7 @@ from lib.config import ROOT, InputError
 from lib.report import PAGES, check_parameters
 from lib.results import DICTIONARY, write_results
 from lib.runs import Record, RunStore
+from lib.study import recorded_study
 
 
 class Page(HTMLParser):
@@ -184,3 +185,15 @@ def test_photographs_stand_beside_cifar_10(built_on_photographs):
     text = (built_on_photographs / "html" / "explicit_regularization.html").read_text()
     assert all(pages.percent(value) in text for value in paper.table2()["train_top5"])
     assert "cifar10, profile quick" in text
+
+
+def test_each_picture_is_of_the_largest_size_that_has_it_whole():
+    shown = report.pictured([recorded_study(claim) for claim in CLAIMS])
+    assert [study.claim.name for study in shown] == list(report.PICTURED)
+    for study in shown:
+        group, sizes = report.PICTURED[study.claim.name], ["paper", "cpu", "quick"]
+        larger = [recorded_study(study.claim.name, each) for each in sizes[: sizes.index(study.profile.name)]]
+        assert study.group(group)["key"].notna().all()
+        assert all(each.group(group)["key"].isna().any() for each in larger)
+    own = [recorded_study(claim, "quick") for claim in CLAIMS]
+    assert [study.profile.name for study in report.pictured(own)] == ["quick", "quick"]
