@@ -93,7 +93,7 @@ class Study:
             return self
         return recorded_study(self.claim.name, profile, data)
 
-    @property
+    @functools.cached_property
     def elsewhere(self) -> list["Study"]:
         """The repository's own records of what the page's columns do not show: other profiles and data sets, as far as
         there are any."""
