@@ -135,7 +135,7 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
-    answers = {name: each.criteria for name, each in columns(study).items()}
+    answers = {name: each.criteria.set_index(SAME) for name, each in columns(study).items()}
     here = set(study.criteria[SAME].itertuples(index=False, name=None))
     rows = []
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
@@ -156,11 +156,12 @@ def _papers(row) -> str:
 
 
 def _criterion_cells(row, answers: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Every column's answer to a criterion; a profile may ask more than another: of two coefficients, not one."""
+    """Every column's answer, its criteria indexed by SAME; a profile may ask more than another: of two coefficients."""
     cells, key = {}, (row.criterion, row.quantity)
     for name, criteria in answers.items():
-        found = criteria.set_index(SAME)
-        cells[name] = _criterion_cell(found.loc[key], form_of(row.quantity)) if key in found.index else "not asked"
+        cells[name] = (
+            _criterion_cell(criteria.loc[key], form_of(row.quantity)) if key in criteria.index else "not asked"
+        )
     return cells
 
 
@@ -250,10 +251,11 @@ def elsewhere(study: Study) -> HTML:
     """The claim's criteria in the repository's other records: a column for each profile and data set."""
     parts = []
     for claim, studies in groupby(study.elsewhere, lambda each: each.claim):
-        answers = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each.criteria for each in studies}
+        named = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each.criteria for each in studies}
+        answers = {name: criteria.set_index(SAME) for name, criteria in named.items()}
         rows = [
             {"criterion": _criterion_name(row), "paper": _papers(row)} | _criterion_cells(row, answers)
-            for row in pd.concat(answers).drop_duplicates(SAME).itertuples()
+            for row in pd.concat(named).drop_duplicates(SAME).itertuples()
         ]
         parts.append(table(pd.DataFrame(rows), claim.statement).data)
     return HTML("".join(parts) or f"<p>In other profiles and on other data sets: {MISSING}.</p>")
