@@ -4,6 +4,7 @@ Every number comes from the profile, the paper's tables or the code that acts on
 tried both ways comes from the runs.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -331,30 +332,32 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
     slower = runs[runs["model"].isin(SLOWER) & runs["key"].notna()].groupby(["model", "decay"], sort=False)
-    parts = [_overfits(f"{MODEL_NAMES[model]} with {decay:g}", rows) for (model, decay), rows in slower]
-    return {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(runs)}
+    distances = readings(runs)
+    times = {(row.model, row.decay): row.relative_time for row in distances.itertuples()}
+    parts = [_overfits(*key, rows, times.get(key, math.nan)) for key, rows in slower]
+    return {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
 
 
-def _nearest_reading(runs: pd.DataFrame) -> str:
+def _nearest_reading(distances: pd.DataFrame) -> str:
     """How far from the paper's curve the test errors lie on each kind of labels, at the paper's size."""
     parts = []
-    for row in readings(runs).itertuples():
+    for row in distances.itertuples():
         gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
         parts.append(f"{MODEL_NAMES[row.model]}, decay {row.decay:g}: {', '.join(gaps)}")
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
 
-def _overfits(how: str, rows: pd.DataFrame) -> str:
+def _overfits(model: str, decay: float, rows: pd.DataFrame, distance: float) -> str:
     """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
     far the relative times lie from the paper's."""
     times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
     reached = times[np.isfinite(times)]
-    text = f"{how} overfits at {len(reached)} of {len(times)} rates"
+    text = f"{MODEL_NAMES[model]} with {decay:g} overfits at {len(reached)} of {len(times)} rates"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
-    if len(reached) == len(times) and len(distance := readings(rows)):
-        text += f", and its relative times are {distance['relative_time'].iloc[0]:.2g} from Fig. 1b's on average"
+    if math.isfinite(distance):  # every rate was reached
+        text += f", and its relative times are {distance:.2g} from Fig. 1b's on average"
     return text
 
 
