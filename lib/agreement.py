@@ -9,13 +9,25 @@ Only runs at the paper's size can answer.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
 from lib import paper
-from lib.claims import COLUMNS, MARGINS, MODEL_NAMES, SPLITS, arm, times_to_fit, with_relative_time, with_test_errors
+from lib.claims import (
+    COLUMNS,
+    MARGINS,
+    MODEL_NAMES,
+    SPLITS,
+    arm,
+    rows_of,
+    times_to_fit,
+    with_relative_time,
+    with_test_errors,
+)
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
+from lib.experiments import VARIANTS, variant_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
@@ -295,17 +307,22 @@ def _results(record: Record) -> tuple:
 def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     """Where the paper disagrees with itself, and which of its values ours agrees with, from claim 3's arms_frame.
 
-    Columns: model, quantity, places (source -> value), ours, run_low and run_high (95 % for one run), seeds, nearest
-    and inside (the sources nearest to our mean, and inside that interval).
+    Columns: model, variant (of our settings), quantity, places (source -> value), ours, run_low and run_high (95 % for
+    one run), seeds, nearest and inside (the sources nearest to our mean, and inside that interval).
     """
     result = []
-    for (model, quantity), places in paper.contradictions().groupby(["model", "quantity"], sort=False):
-        values = arm(frame, "Table 1, true labels", "none", model, "test_accuracy")
+    published = paper.contradictions().groupby(["model", "quantity"], sort=False)
+    for ((model, quantity), places), variant in product(published, ("", *VARIANTS)):
+        group = f"Table 1, true labels, {variant}" if variant else "Table 1, true labels"
+        if variant and rows_of(frame, group, "none", model).empty:
+            continue  # a variant of other networks, or not the profile's
+        values = arm(frame, group, "none", model, "test_accuracy")
         mean, low, high = prediction_interval(values)
         nearest = places.iloc[(places["value"] - mean).abs().argmin()]["source"] if values.notna().any() else ""
         inside = list(places.loc[places["value"].between(low, high), "source"])
         result.append(
-            {"model": model, "quantity": quantity, "places": dict(zip(places["source"], places["value"], strict=True))}
+            {"model": model, "variant": variant, "quantity": quantity}
+            | {"places": dict(zip(places["source"], places["value"], strict=True))}
             | {"ours": mean, "run_low": low, "run_high": high, "seeds": values.count()}
             | {"nearest": nearest, "inside": inside}
         )
@@ -316,21 +333,21 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
     trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
     two differ; and how far the relative times to overfit lie from Fig. 1b's, which are on the labels trained on. From
-    claim 2's arms_frame; a row for each network and learning-rate decay that ran at such a rate, at the paper's size.
+    claim 2's arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size.
 
-    Columns: model, decay, rates (how many), seeds (at the rate that has the fewest), relative_time and each of
+    Columns: model, variant, rates (how many), seeds (at the rate that has the fewest), relative_time and each of
     READINGS, the mean absolute differences, and the largest under the same name with 'largest_' before it.
     """
     times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
     result = []
     full = frame[frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")]
-    for (model, decay), rows in full.groupby(["model", "decay"], sort=False):
+    for (model, group), rows in full.groupby(["model", "group"], sort=False):
         rows = with_test_errors(with_relative_time(rows), PAPER_CHANCE)
         by_rate = rows[rows["label_corruption"].between(0, 1, "neither")].groupby("label_corruption")
         gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
         if len(gaps):
             counts = {"rates": len(gaps), "seeds": by_rate["seed"].nunique().min()}
             sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
-            result.append({"model": model, "decay": decay} | counts | sizes)
+            result.append({"model": model, "variant": variant_of(group)} | counts | sizes)
     return pd.DataFrame(result)

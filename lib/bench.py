@@ -32,7 +32,7 @@ from lib.data import load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.inputs import InputMaker
-from lib.models import LocalResponseNorm, build_model, flops_per_image
+from lib.models import LRN, LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
 from lib.profiles import PROFILES
 from lib.provenance import environment
@@ -133,7 +133,7 @@ def _standardize(image: Tensor) -> Tensor:
 def _with_torchs_layers(network: nn.Module) -> nn.Module:
     for name, layer in network.named_children():
         if isinstance(layer, LocalResponseNorm):
-            setattr(network, name, nn.LocalResponseNorm(size=9, alpha=0.001, beta=0.75, k=1.0))
+            setattr(network, name, nn.LocalResponseNorm(*LRN["tutorial"], k=1.0))
     return network
 
 

@@ -11,20 +11,23 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from lib import paper
 from lib.agreement import READINGS, readings
 from lib.claims import MODEL_NAMES, arm
 from lib.data import IMAGES
 from lib.experiments import (
     ADAM_LEARNING_RATE,
     DATA_CONTROL,
+    DEFAULT_LRN,
     LARGE_BATCH,
     SLOWER,
-    SLOWER_DECAY,
     V3_DROPOUT,
     V3_WEIGHT_DECAY,
+    VARIANTS,
+    variant_of,
 )
 from lib.imagenet import SIZES, image_size
-from lib.models import MODELS, V3_MIN_SIZE, ShiftBatchNorm
+from lib.models import LRN, MODELS, V3_MIN_SIZE, ShiftBatchNorm
 from lib.preprocessing import AREA, BRIGHTNESS, CONTRAST, HUE, MAX_ROTATION
 from lib.profiles import PHOTOGRAPHS, PROFILES, V3, VALIDATION_SHARE, Profile, Setting, Sizes
 from lib.runs import OVERFIT_LOSS
@@ -42,7 +45,9 @@ SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effec
 Row = tuple[str, str, str, str, str]
 # Rows that were tried both ways:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
-TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWER)}"
+SLOWED, SLOWER_DECAY = VARIANTS[SLOWER][0], VARIANTS[SLOWER][1]["decay"]
+TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWED)}"
+RESPONSE_NORM = "AlexNet's local response normalization"
 ARITHMETIC = (
     PRECISION, "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
     "statistics and loss in fp32", "speed", "below the spread of the seeds",
@@ -152,6 +157,15 @@ def _training(profile: Profile, dataset: str) -> Iterator[Row]:
         "batch norm", "constants not stated", f"momentum {norm.momentum:g}, epsilon {norm.eps:g}",
         "PyTorch's defaults", "small",
     )  # fmt: skip
+    size, alpha, beta = LRN["tutorial"]
+    ours = f"TensorFlow's CIFAR-10 tutorial's: window {size}, alpha {alpha:g}/{size}, beta {beta:g}"
+    size, alpha, beta = LRN["default"]
+    other = f"; beside it tf.nn.lrn's default ones (window {size}, alpha {alpha / size:g}, beta {beta:g}), as runs of "
+    other += "their own that no criterion takes"
+    yield (
+        RESPONSE_NORM, "constants not stated", ours + other * profile.variants, "the network is like the tutorial's",
+        "the tutorial's hardly normalize",
+    )  # fmt: skip
     yield ARITHMETIC
 
 
@@ -210,9 +224,9 @@ def _label_corruption(profile: Profile) -> Iterator[Row]:
         "on", "the claim is about generalization", "none at rates 0 and 1; between them a lower error than on those",
     )  # fmt: skip
     if profile.variants:
-        ours = _listed({model: profile.settings[model].decay for model in SLOWER}, SLOWER)
+        ours = _listed({model: profile.settings[model].decay for model in SLOWED}, SLOWED)
         yield (
-            DECAY, f"{STATED[SLOWER[0]].decay:g}, and overfit at every rate", f"{ours}; beside it {SLOWER_DECAY:g}, as "
+            DECAY, f"{STATED[SLOWED[0]].decay:g}, and overfit at every rate", f"{ours}; beside it {SLOWER_DECAY:g}, as "
             "runs of their own that no criterion takes", "other replications needed it for the MLPs",
             "the learning rate lasts longer: the loss goes on falling at the higher rates",
         )  # fmt: skip
@@ -325,17 +339,25 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
         if len(gap):
             mean, low, high = mean_interval(gap.to_numpy())
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
-            seeds = f"{len(gap)} seed{'s' * (len(gap) > 1)}"
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {seeds}")
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {_seeds(len(gap))}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
 
 
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
+
+
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    slower = runs[runs["model"].isin(SLOWER) & runs["key"].notna()].groupby(["model", "decay"], sort=False)
+    groups = "corruption", f"corruption, {SLOWER}"
+    ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin(groups) & runs["key"].notna()]
     distances = readings(runs)
-    times = {(row.model, row.decay): row.relative_time for row in distances.itertuples()}
-    parts = [_overfits(*key, rows, times.get(key, math.nan)) for key, rows in slower]
-    return {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
+    times = {(row.model, row.variant): row.relative_time for row in distances.itertuples()}
+    parts = [
+        _overfits(model, rows, times.get((model, variant_of(group)), math.nan))
+        for (model, group), rows in ran.groupby(["model", "group"], sort=False)
+    ]
+    found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
+    return found | _response_norm_found(runs[runs["group"].isin(["corruption", f"corruption, {DEFAULT_LRN}"])])
 
 
 def _nearest_reading(distances: pd.DataFrame) -> str:
@@ -343,16 +365,16 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     parts = []
     for row in distances.itertuples():
         gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
-        parts.append(f"{MODEL_NAMES[row.model]}, decay {row.decay:g}: {', '.join(gaps)}")
+        parts.append(f"{', '.join(filter(None, (MODEL_NAMES[row.model], row.variant)))}: {', '.join(gaps)}")
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
 
-def _overfits(model: str, decay: float, rows: pd.DataFrame, distance: float) -> str:
+def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
     far the relative times lie from the paper's."""
     times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
     reached = times[np.isfinite(times)]
-    text = f"{MODEL_NAMES[model]} with {decay:g} overfits at {len(reached)} of {len(times)} rates"
+    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} overfits at {len(reached)} of {len(times)} rates"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
@@ -368,7 +390,33 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
         means = part.groupby("weight_decay", sort=False)["test_accuracy"].agg(lambda each: each.astype(float).mean())
         each = ", ".join(f"{mean:.2%} with {coefficient:g}" for coefficient, mean in means.dropna().items())
         parts += [f"{MODEL_NAMES[model]} {each}"] if means.count() > 1 else []
-    return {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
+    found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
+    return found | _response_norm_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
+
+
+def _response_norm_found(runs: pd.DataFrame) -> dict[str, str]:
+    """What AlexNet comes to with either constants of its response normalization, beside the paper's values."""
+    parts = []
+    for what, rate, column in (
+        ("test accuracy on true labels", 0.0, "test_accuracy"),
+        ("training accuracy on random labels", 1.0, "train_accuracy"),
+    ):
+        rows = runs[(runs["model"] == "alexnet") & (runs["label_corruption"] == rate)]
+        values = rows.set_index("lrn")[column].astype(float).dropna().groupby(level=0, sort=False)
+        if values.ngroups == len(LRN):
+            each = (f"{part.mean():.2%} with the {name} constants ({_seeds(len(part))})" for name, part in values)
+            published = ", ".join(f"{value:.2%} in {place}" for place, value in _alexnets_in_the_paper(rate).items())
+            parts.append(f"{what} {', '.join(each)}; the paper has {published}")
+    return {RESPONSE_NORM: "; ".join(parts) or "—"}
+
+
+def _alexnets_in_the_paper(rate: float) -> dict[str, float]:
+    """By place the paper's test accuracies on true labels, or its training accuracy on random ones."""
+    if rate:
+        noise = paper.table1().query("model == 'alexnet' and labels == 'random'")
+        return {"Table 1": noise["train_accuracy"].iloc[0]}
+    places = paper.contradictions().query("model == 'alexnet'")
+    return dict(zip(places["source"], places["value"], strict=True))
 
 
 FOUND: dict[str, Callable[[pd.DataFrame], dict[str, str]]] = {

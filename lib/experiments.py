@@ -4,7 +4,7 @@ A claim's arms are a function of a profile and a data set. Claims share runs: th
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
@@ -25,7 +25,11 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("random", 0.0),
     ("gaussian", 0.0),
 )
-SLOWER, SLOWER_DECAY = ("alexnet", "mlp_1x512"), 0.98  # what others who replicated Table 1 needed for the MLPs
+SLOWER, DEFAULT_LRN = "slower decay", "default LRN"
+VARIANTS = {  # of settings that the paper may not have had: for which networks, and what they are instead
+    SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
+    DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
+}
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 V3_DROPOUT, V3_WEIGHT_DECAY = 0.2, 4e-5  # TF-Slim's defaults for Inception V3 at the time; the paper states neither
@@ -86,13 +90,26 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
-    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates, each until it has fitted; those that the
-    stated decay stops too early also with a slower one."""
+    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates, each until it has fitted; with VARIANTS
+    beside them."""
     for seed, model, rate in product(profile.seeds, CORRUPTION_MODELS, profile.rates):
         run = replace(curve_run(profile, dataset, model, seed), label_corruption=rate, stop_when_fitted=True)
         yield Arm("corruption", f"{rate:g}", run)
-        if profile.variants and model in SLOWER:
-            yield Arm("corruption, slower decay", f"{rate:g}", replace(run, decay=SLOWER_DECAY))
+        for name, variant in _variants(profile, run):
+            yield Arm(f"corruption, {name}", f"{rate:g}", variant)
+
+
+def variant_of(group: str) -> str:
+    """Which of VARIANTS a group of arms has, '' for the settings as the profile has them."""
+    return next((name for name in VARIANTS if group.endswith(f", {name}")), "")
+
+
+def _variants(profile: Profile, run: Run, names: Iterable[str] = VARIANTS) -> Iterator[tuple[str, Run]]:
+    """A run with the settings of each of these VARIANTS that its network has."""
+    for name in names if profile.variants else ():
+        models, settings = VARIANTS[name]
+        if run.model in models:
+            yield name, replace(run, **settings)
 
 
 def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
@@ -103,7 +120,10 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             run = replace(run, label_corruption=float(row.labels == "random"))
             group = f"Table 1, {row.labels} labels"
             for coefficient in profile.weight_decays if row.weight_decay else (0.0,):
-                yield Arm(group, *_regularized(replace(run, weight_decay=coefficient), profile))
+                name, regularized = _regularized(replace(run, weight_decay=coefficient), profile)
+                yield Arm(group, name, regularized)
+                for variant, changed in _variants(profile, regularized, [DEFAULT_LRN]):
+                    yield Arm(f"{group}, {variant}", name, changed)
         for model in [model for model in profile.networks(dataset) if model in HAS_DROPOUT]:
             run = replace(base_run(profile, dataset, model, seed), dropout=profile.dropout)
             yield Arm("Table 1, true labels", *_regularized(run, profile))

@@ -19,6 +19,10 @@ from lib.config import InputError, one_of
 INCEPTION_STAGES = ((32, 32), (32, 48), 80, (112, 48), (96, 64), (80, 80), (48, 96), 96, (176, 160), (176, 160))
 MODELS = ("inception", "inception_no_bn", "alexnet", "mlp_3x512", "mlp_1x512", "inception_v3")
 HAS_DROPOUT = ("alexnet", "mlp_3x512", "mlp_1x512", "inception_v3")
+LRN = {  # AlexNet's local response normalization: window, alpha summed over it, beta (k is 1)
+    "tutorial": (9, 0.001, 0.75),  # TensorFlow's CIFAR-10 tutorial
+    "default": (11, 11.0, 0.5),  # tf.nn.lrn where nothing is said: radius 5, alpha 1
+}
 V3_MIN_SIZE = 75  # pixels: Inception V3's last feature map is 1x1 then
 
 
@@ -75,23 +79,25 @@ def inception(num_classes: int, image_size: int, width: float, batch_norm: bool 
 
 
 class LocalResponseNorm(nn.Module):
-    """Across-channel response normalization, x / (k + alpha / size * sum of squares in the window) ** beta.
+    """Across-channel response normalization, x / (1 + alpha / size * sum of squares in the window) ** beta.
 
-    Equal to torch.nn.LocalResponseNorm with beta = 3/4, whose average pooling is several times slower than
-    the 1x1 convolution with a banded matrix used here. Defaults: the TensorFlow CIFAR tutorial's constants.
+    Equal to torch.nn.LocalResponseNorm with the same constants, one of LRN, whose average pooling is several times
+    slower than the 1x1 convolution with a banded matrix used here.
     """
 
-    def __init__(self, channels: int, size: int = 9, alpha: float = 0.001, k: float = 1.0):
+    def __init__(self, channels: int, constants: str = "tutorial"):
         super().__init__()
-        self.k = k
+        size, alpha, self.beta = LRN[constants]
         index = torch.arange(channels)
         band = (index[:, None] - index[None, :]).abs() <= size // 2
         self.register_buffer("band", (alpha / size) * band.float()[:, :, None, None], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape."""
-        scale = (F.conv2d(x * x, self.band).float() + self.k).rsqrt()  # scale ** -1/2, in fp32: it is close to 1
-        return x * (scale * scale.sqrt()).to(x.dtype)  # beta = 3/4 from two square roots, cheaper than pow
+        scale = (F.conv2d(x * x, self.band).float() + 1).rsqrt()  # scale ** -1/2, in fp32: it may be close to 1
+        if self.beta == 0.75:
+            scale = scale * scale.sqrt()  # from two square roots, cheaper than pow
+        return x * scale.to(x.dtype)
 
 
 class Dropout(nn.Module):
@@ -115,7 +121,7 @@ class Dropout(nn.Module):
         return x * (torch.cat(draws).view(x.shape) >= self.p) / (1 - self.p)
 
 
-def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> nn.Sequential:
+def alexnet(num_classes: int, image_size: int, width: float, dropout: float, lrn: str) -> nn.Sequential:
     """The paper's small AlexNet: 1,387,786 parameters at width 1 on 28x28 images.
 
     ReLU follows the max-pool here, with which it commutes: the same function and gradients, bit for bit, on a quarter
@@ -126,7 +132,7 @@ def alexnet(num_classes: int, image_size: int, width: float, dropout: float) -> 
     for channels_in in (3, channels):
         layers += [nn.Conv2d(channels_in, channels, 5, padding=2)]
         layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # ceil_mode: TF's SAME
-        layers += [nn.ReLU(inplace=True), LocalResponseNorm(channels)]
+        layers += [nn.ReLU(inplace=True), LocalResponseNorm(channels, lrn)]
     size = math.ceil(math.ceil(image_size / 2) / 2)
     layers += [nn.Flatten(), *_hidden(channels * size * size, hidden1, dropout), *_hidden(hidden1, hidden2, dropout)]
     return nn.Sequential(*layers, nn.Linear(hidden2, num_classes))
@@ -180,7 +186,12 @@ def inception_v3(num_classes: int, width: float, dropout: float) -> nn.Sequentia
 
 
 def build_model(
-    name: str, num_classes: int = 10, image_size: int = 28, width: float = 1.0, dropout: float = 0.0
+    name: str,
+    num_classes: int = 10,
+    image_size: int = 28,
+    width: float = 1.0,
+    dropout: float = 0.0,
+    lrn: str = "tutorial",
 ) -> nn.Sequential:
     """Build and initialize a network from torch's global random state.
 
@@ -191,11 +202,14 @@ def build_model(
         width: factor on the number of filters and hidden units; 1 is the paper's network.
         dropout: probability of zeroing an input of Inception V3's last layer, or a hidden fully connected unit of the
             other networks in HAS_DROPOUT; the rest take none.
+        lrn: one of LRN, the constants of AlexNet's local response normalization; the other networks have none.
 
     Raises:
-        InputError: unknown name, dropout for a network that takes none, or a width that Inception V3 cannot have.
+        InputError: unknown name or constants, dropout for a network that takes none, or a width that Inception V3
+            cannot have.
     """
     one_of("model", name, MODELS)
+    one_of("lrn", lrn, LRN)
     if dropout and name not in HAS_DROPOUT:
         raise InputError(f"model {name!r} takes no dropout; allowed for: {', '.join(HAS_DROPOUT)}")
     if name == "inception_v3":
@@ -203,7 +217,7 @@ def build_model(
     elif name.startswith("inception"):
         model = inception(num_classes, image_size, width, batch_norm=name == "inception")
     elif name == "alexnet":
-        model = alexnet(num_classes, image_size, width, dropout)
+        model = alexnet(num_classes, image_size, width, dropout, lrn)
     else:
         model = mlp(num_classes, image_size, width, dropout, depth=3 if name == "mlp_3x512" else 1)
     return model.apply(_initialize)

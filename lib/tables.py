@@ -279,29 +279,34 @@ def table2(study: Study) -> HTML:
 
 def contradictions_table(study: Study) -> HTML:
     """Where the paper disagrees with itself, and which of its values the recorded runs agree with."""
-    rows = []
-    for place, row in enumerate(study.recorded.contradictions.itertuples()):
+    rows, ours = [], study.contradictions.set_index(["model", "variant"])[["ours", "seeds"]]
+    for row in study.recorded.contradictions.itertuples():
         run = interval(row.run_low, row.run_high, percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
         values = {
-            "quantity": f"{MODEL_NAMES.get(row.model, 'Inception V3')}: {row.quantity}",
+            "quantity": f"{', '.join(filter(None, (MODEL_NAMES[row.model], row.variant)))}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
-            heading(study.recorded): estimate(row.ours, math.nan, math.nan, row.seeds),
+            heading(study.recorded): _mean(row.ours, row.seeds),
             "95 % for one run": run,
             "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
         }
         if study.recorded is not study:
-            mine = study.contradictions.iloc[place]
-            values[heading(study)] = estimate(mine["ours"], math.nan, math.nan, mine["seeds"])
+            mine, key = heading(study), (row.model, row.variant)
+            values[mine] = "not asked" if key not in ours.index else _mean(*ours.loc[key])
         rows.append(values)
     return table(pd.DataFrame(rows))
+
+
+def _mean(value: float, seeds: float) -> str:
+    return estimate(value, math.nan, math.nan, int(seeds))
 
 
 def readings_table(study: Study) -> HTML:
     """Which labels Fig. 1c's test error is on, by the recorded runs at the paper's size."""
     rows = []
     for row in readings(study.recorded.frame).itertuples():
-        values = {"network": MODEL_NAMES[row.model], "decay": number(row.decay), "rates": row.rates, "seeds": row.seeds}
+        values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "as stated"}
+        values |= {"rates": row.rates, "seeds": row.seeds}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, percent)

@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import InputError
 from lib.models import (
+    LRN,
     MODELS,
     LocalResponseNorm,
     ShiftBatchNorm,
@@ -123,11 +124,12 @@ def test_inception_without_batch_norm_has_a_bias_in_its_place():
     assert all(m.bias is None for m in build_model("inception").modules() if isinstance(m, nn.Conv2d))
 
 
+@pytest.mark.parametrize("constants", LRN)
 @pytest.mark.parametrize("channels", [4, 16, 64])
-def test_local_response_norm_equals_torchs(channels):
+def test_local_response_norm_equals_torchs(channels, constants):
     x = torch.randn(4, channels, 7, 7, dtype=torch.float32) * 20
-    ours = LocalResponseNorm(channels)
-    reference = nn.LocalResponseNorm(size=9, alpha=0.001, beta=0.75, k=1.0)
+    ours = LocalResponseNorm(channels, constants)
+    reference = nn.LocalResponseNorm(*LRN[constants], k=1.0)
     torch.testing.assert_close(ours(x), reference(x), rtol=1e-5, atol=1e-5)
     x.requires_grad_()
     (gradient,) = torch.autograd.grad((ours(x) ** 2).sum(), x)
