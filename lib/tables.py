@@ -6,16 +6,17 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 import pandas as pd
 from IPython.display import HTML
 
 from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
-from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES
+from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS
+from lib.experiments import VARIANTS, variant_of
 from lib.pages import (
     MISSING,
     capital,
@@ -277,6 +278,21 @@ def table2(study: Study) -> HTML:
     return HTML("".join(parts))
 
 
+def table1_variants(study: Study) -> HTML:
+    """Table 1's rows as run with other settings, experiments.VARIANTS, beside the paper's numbers."""
+    titles = {f"{split}_accuracy": f"{what} accuracy" for split, what in zip(SPLITS, ("training", "test"), strict=True)}
+    published = {
+        (column, (f"{row.group}, {name}", row.model, row.arm)): percent(getattr(row, column))
+        for row, name, column in product(paper.table1().itertuples(), VARIANTS, titles)
+    }
+    rows = seed_columns(study.recorded, _variants, ["group", "model", "arm"], titles, published)
+    return table(rows, "Recorded runs of Table 1 with other settings")
+
+
+def _variants(study: Study) -> pd.DataFrame:
+    return study.frame[study.frame["group"].map(variant_of) != ""]
+
+
 def contradictions_table(study: Study) -> HTML:
     """Where the paper disagrees with itself, and which of its values the recorded runs agree with."""
     rows, ours = [], study.contradictions.set_index(["model", "variant"])[["ours", "seeds"]]
@@ -305,7 +321,7 @@ def readings_table(study: Study) -> HTML:
     """Which labels Fig. 1c's test error is on, by the recorded runs at the paper's size."""
     rows = []
     for row in readings(study.recorded.frame).itertuples():
-        values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "as stated"}
+        values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "the profile's"}
         values |= {"rates": row.rates, "seeds": row.seeds}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
