@@ -1,14 +1,24 @@
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from lib import paper
 from lib.config import InputError
 from lib.data import IMAGES
-from lib.experiments import CLAIM_ARMS, LARGE_BATCH, V3_DROPOUT, arms_frame, arms_of, claim_arms
+from lib.experiments import (
+    CLAIM_ARMS,
+    LARGE_BATCH,
+    V3_DROPOUT,
+    VARIANTS,
+    arms_frame,
+    arms_of,
+    claim_arms,
+    variant_of,
+)
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
+from lib.runs import Run
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
 
@@ -82,6 +92,21 @@ def test_claims_share_runs():
     assert runs["randomization"] & runs["label_corruption"]
     assert runs["randomization"] & runs["explicit_regularization"]
     assert runs["explicit_regularization"] & runs["implicit_regularization"]
+
+
+@pytest.mark.parametrize("claim", ["label_corruption", "explicit_regularization"])
+def test_variants_are_the_usual_runs_with_other_settings(claim):
+    arms = claim_arms(claim, PAPER, "cifar10")
+    usual = {(arm.group, arm.name, arm.run) for arm in arms}
+    variants = [(arm, variant_of(arm.group)) for arm in arms if variant_of(arm.group)]
+    for arm, variant in variants:
+        models, settings = VARIANTS[variant]
+        assert arm.run.model in models
+        assert asdict(arm.run) == asdict(arm.run) | settings
+        own = {"decay": PAPER.settings[arm.run.model].decay, "lrn": Run.lrn}
+        assert (arm.group.removesuffix(f", {variant}"), arm.name, replace(arm.run, **own)) in usual
+    assert {name for _, name in variants} >= {"default LRN"}
+    assert not any(variant_of(arm.group) for arm in claim_arms(claim, QUICK, "cifar10"))
 
 
 def test_large_batches_fit_the_training_set():

@@ -50,10 +50,9 @@ class Evidence:
 
     @staticmethod
     def name(settings):
-        """The settings as text; older files lack what no run on CIFAR-10 uses."""
-        return json.dumps(
-            {"classes": None, "exact_only": False, "photo_augmentation": False} | settings, sort_keys=True
-        )
+        """The settings as text; older files lack those that came later."""
+        later = {"classes": None, "exact_only": False, "photo_augmentation": False, "lrn": "tutorial"}
+        return json.dumps(later | settings, sort_keys=True)
 
     def get(self, group, name, model, read):
         return [math.nan if file is None else read(file) for _, file in self.arms[group, name, model]]
