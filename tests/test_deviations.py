@@ -4,8 +4,9 @@ import pytest
 
 from lib import paper
 from lib.claims import CLAIMS
-from lib.deviations import CLAIM_ROWS, DECAY, EXACT, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY, deviations
+from lib.deviations import CLAIM_ROWS, deviations
 from lib.experiments import arms_frame, claim_arms
+from lib.findings import DECAY, EXACT, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
 from lib.profiles import PROFILES
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]

@@ -1,0 +1,135 @@
+"""What came of the choices that were tried both ways, in words, from the runs: what lib/deviations.py says of them.
+
+By claim and row of the table of deviations; '—' where nothing ran both ways.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib import paper
+from lib.agreement import READINGS, readings
+from lib.claims import MODEL_NAMES, arm
+from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, VARIANTS, variant_of
+from lib.models import LRN
+from lib.statistics import mean_interval
+
+# Rows of the table:
+PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
+SLOWED, SLOWER_DECAY = VARIANTS[SLOWER][0], VARIANTS[SLOWER][1]["decay"]
+TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWED)}"
+RESPONSE_NORM = "AlexNet's local response normalization"
+
+
+def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
+    precision = {
+        model: (
+            arm(runs, "precision control", "fp32", model, "train_accuracy"),
+            arm(runs, "random labels", "random labels", model, "train_accuracy"),
+        )
+        for model in MODEL_NAMES
+    }
+    names = "bit-exact images only", "all images"
+    exact = {DATA_CONTROL: [arm(runs, "data control", name, DATA_CONTROL, "test_accuracy") for name in names]}
+    return {
+        PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
+        EXACT: _differences(exact, "without them: test accuracy"),
+    }
+
+
+def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
+    """By network what one way adds to the other, in points with its 95 % interval; '—' where none ran both ways."""
+    parts = []
+    for model, (one, other) in pairs.items():
+        gap = (one - other).dropna()
+        if len(gap):
+            mean, low, high = mean_interval(gap.to_numpy())
+            surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {_seeds(len(gap))}")
+    return f"{text}: {'; '.join(parts)}" if parts else "—"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count > 1)}"
+
+
+def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
+    groups = "corruption", f"corruption, {SLOWER}"
+    ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin(groups) & runs["key"].notna()]
+    distances = readings(runs)
+    times = {(row.model, row.variant): row.relative_time for row in distances.itertuples()}
+    parts = [
+        _overfits(model, rows, times.get((model, variant_of(group)), math.nan))
+        for (model, group), rows in ran.groupby(["model", "group"], sort=False)
+    ]
+    found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
+    return found | _response_norm_found(runs[runs["group"].isin(["corruption", f"corruption, {DEFAULT_LRN}"])])
+
+
+def _nearest_reading(distances: pd.DataFrame) -> str:
+    """How far from the paper's curve the test errors lie on each kind of labels, at the paper's size."""
+    parts = []
+    for row in distances.itertuples():
+        gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
+        parts.append(f"{', '.join(filter(None, (MODEL_NAMES[row.model], row.variant)))}: {', '.join(gaps)}")
+    return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
+
+
+def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
+    """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
+    far the relative times lie from the paper's."""
+    times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
+    reached = times[np.isfinite(times)]
+    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} overfits at {len(reached)} of {len(times)} rates"
+    if len(reached):
+        ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
+        text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
+    if math.isfinite(distance):  # every rate was reached
+        text += f", and its relative times are {distance:.2g} from Fig. 1b's on average"
+    return text
+
+
+def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
+    rows = runs[(runs["group"] == "Table 1, true labels") & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
+    parts = []
+    for model, part in rows[rows["weight_decay"] > 0].groupby("model", sort=False):
+        means = part.groupby("weight_decay", sort=False)["test_accuracy"].agg(lambda each: each.astype(float).mean())
+        each = ", ".join(f"{mean:.2%} with {coefficient:g}" for coefficient, mean in means.dropna().items())
+        parts += [f"{MODEL_NAMES[model]} {each}"] if means.count() > 1 else []
+    found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
+    return found | _response_norm_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
+
+
+def _response_norm_found(runs: pd.DataFrame) -> dict[str, str]:
+    """What AlexNet comes to with either constants of its response normalization, beside the paper's values."""
+    parts = []
+    for what, rate, column in (
+        ("test accuracy on true labels", 0.0, "test_accuracy"),
+        ("training accuracy on random labels", 1.0, "train_accuracy"),
+    ):
+        rows = runs[(runs["model"] == "alexnet") & (runs["label_corruption"] == rate)]
+        values = rows.set_index("lrn")[column].astype(float).dropna().groupby(level=0, sort=False)
+        if values.ngroups == len(LRN):
+            each = (f"{part.mean():.2%} with the {name} constants ({_seeds(len(part))})" for name, part in values)
+            published = ", ".join(f"{value:.2%} in {place}" for place, value in _alexnets_in_the_paper(rate).items())
+            parts.append(f"{what} {', '.join(each)}; the paper has {published}")
+    return {RESPONSE_NORM: "; ".join(parts) or "—"}
+
+
+def _alexnets_in_the_paper(rate: float) -> dict[str, float]:
+    """By place the paper's test accuracies on true labels, or its training accuracy on random ones."""
+    if rate:
+        noise = paper.table1().query("model == 'alexnet' and labels == 'random'")
+        return {"Table 1": noise["train_accuracy"].iloc[0]}
+    places = paper.contradictions().query("model == 'alexnet'")
+    return dict(zip(places["source"], places["value"], strict=True))
+
+
+# By claim: its runs, see experiments.arms_frame -> what came of each row.
+FOUND: dict[str, Callable[[pd.DataFrame], dict[str, str]]] = {
+    "randomization": _randomization_found,
+    "label_corruption": _label_corruption_found,
+    "explicit_regularization": _explicit_regularization_found,
+}
