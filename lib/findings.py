@@ -45,13 +45,10 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
         gap = (one - other).dropna()
         if len(gap):
             mean, low, high = mean_interval(gap.to_numpy())
+            seeds = f"{len(gap)} seed{'s' * (len(gap) > 1)}"
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {_seeds(len(gap))}")
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {seeds}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count > 1)}"
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
@@ -81,7 +78,8 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     far the relative times lie from the paper's."""
     times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
     reached = times[np.isfinite(times)]
-    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} overfits at {len(reached)} of {len(times)} rates"
+    count = f"{len(reached)} of {len(times)} rates"
+    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} overfits in every seed at {count}"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
@@ -112,9 +110,9 @@ def _response_norm_found(runs: pd.DataFrame) -> dict[str, str]:
         rows = runs[(runs["model"] == "alexnet") & (runs["label_corruption"] == rate)]
         values = rows.set_index("lrn")[column].astype(float).dropna().groupby(level=0, sort=False)
         if "default" in values.groups:
-            each = (f"{part.mean():.2%} with the {name} constants ({_seeds(len(part))})" for name, part in values)
+            each = (f"{', '.join(map('{:.2%}'.format, part))} with the {name} constants" for name, part in values)
             published = ", ".join(f"{value:.2%} in {place}" for place, value in _alexnets_in_the_paper(rate).items())
-            parts.append(f"{what} {', '.join(each)}; the paper has {published}")
+            parts.append(f"{what}, seed by seed: {'; '.join(each)}; the paper has {published}")
     return {RESPONSE_NORM: "; ".join(parts) or "—"}
 
 
