@@ -63,14 +63,10 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
 
     runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
     text = found("label_corruption", DECAY, runs)
-    assert (
-        "MLP 1x512 with 0.95 overfits in every seed at 2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1"
-        in text
-    )
-    assert (
-        "MLP 1x512 with 0.98 overfits in every seed at 11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and "
-        in text
-    )
+    first = "2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1"
+    assert f"MLP 1x512 with 0.95 overfits in every seed at {first}" in text
+    other = "11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and "
+    assert f"MLP 1x512 with 0.98 overfits in every seed at {other}" in text
     assert text.count("from Fig. 1b's") == 2  # both networks
     clean = found("label_corruption", DECAY, runs[runs["label_corruption"] == 0])
     assert "MLP 1x512 with 0.95 overfits in every seed at 1 of 1 rates, after 21.0 epochs at 0; MLP" in clean
