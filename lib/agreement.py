@@ -27,7 +27,7 @@ from lib.claims import (
     with_test_errors,
 )
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
-from lib.experiments import VARIANTS, variant_of
+from lib.experiments import VARIANTS, group_of, variant_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
@@ -313,7 +313,7 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     result = []
     published = paper.contradictions().groupby(["model", "quantity"], sort=False)
     for ((model, quantity), places), variant in product(published, ("", *VARIANTS)):
-        group = f"Table 1, true labels, {variant}" if variant else "Table 1, true labels"
+        group = group_of("Table 1, true labels", variant)
         if variant and rows_of(frame, group, "none", model).empty:
             continue  # a variant of other networks, or not the profile's
         values = arm(frame, group, "none", model, "test_accuracy")

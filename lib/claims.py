@@ -30,6 +30,11 @@ MODEL_NAMES = {
 }
 
 
+def network_name(model: str, variant: str = "") -> str:
+    """A network's name, with the one of experiments.VARIANTS that its settings have."""
+    return f"{MODEL_NAMES[model]}, {variant}" if variant else MODEL_NAMES[model]
+
+
 def _margins() -> dict[str, Margin]:
     """Every margin, from what the paper itself claims, gives and leaves open."""
     true, noise = (paper.table1().query(f"labels == '{labels}'") for labels in ("true", "random"))

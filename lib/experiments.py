@@ -96,12 +96,17 @@ def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
         run = replace(curve_run(profile, dataset, model, seed), label_corruption=rate, stop_when_fitted=True)
         yield Arm("corruption", f"{rate:g}", run)
         for name, variant in _variants(profile, run):
-            yield Arm(f"corruption, {name}", f"{rate:g}", variant)
+            yield Arm(group_of("corruption", name), f"{rate:g}", variant)
+
+
+def group_of(comparison: str, variant: str = "") -> str:
+    """The name of a comparison's group of arms with one of VARIANTS, '' for the settings as the profile has them."""
+    return f"{comparison}, {variant}" if variant else comparison
 
 
 def variant_of(group: str) -> str:
-    """Which of VARIANTS a group of arms has, '' for the settings as the profile has them."""
-    return next((name for name in VARIANTS if group.endswith(f", {name}")), "")
+    """Which of VARIANTS a group of arms has, see group_of."""
+    return next((name for name in VARIANTS if group.endswith(group_of("", name))), "")
 
 
 def _variants(profile: Profile, run: Run, names: Iterable[str] = VARIANTS) -> Iterator[tuple[str, Run]]:
@@ -123,7 +128,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
                 name, regularized = _regularized(replace(run, weight_decay=coefficient), profile)
                 yield Arm(group, name, regularized)
                 for variant, changed in _variants(profile, regularized, [DEFAULT_LRN]):
-                    yield Arm(f"{group}, {variant}", name, changed)
+                    yield Arm(group_of(group, variant), name, changed)
         for model in [model for model in profile.networks(dataset) if model in HAS_DROPOUT]:
             run = replace(base_run(profile, dataset, model, seed), dropout=profile.dropout)
             yield Arm("Table 1, true labels", *_regularized(run, profile))

@@ -11,8 +11,8 @@ import pandas as pd
 
 from lib import paper
 from lib.agreement import READINGS, readings
-from lib.claims import MODEL_NAMES, arm
-from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, VARIANTS, variant_of
+from lib.claims import MODEL_NAMES, arm, network_name
+from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, VARIANTS, group_of, variant_of
 from lib.statistics import mean_interval
 
 # Rows of the table:
@@ -52,8 +52,8 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    groups = "corruption", f"corruption, {SLOWER}"
-    ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin(groups) & runs["key"].notna()]
+    usual, slower, default = (group_of("corruption", variant) for variant in ("", SLOWER, DEFAULT_LRN))
+    ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin([usual, slower]) & runs["key"].notna()]
     distances = readings(runs)
     times = {(row.model, row.variant): row.relative_time for row in distances.itertuples()}
     parts = [
@@ -61,7 +61,7 @@ def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
         for (model, group), rows in ran.groupby(["model", "group"], sort=False)
     ]
     found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
-    return found | _response_norm_found(runs[runs["group"].isin(["corruption", f"corruption, {DEFAULT_LRN}"])])
+    return found | _response_norm_found(runs[runs["group"].isin([usual, default])])
 
 
 def _nearest_reading(distances: pd.DataFrame) -> str:
@@ -69,7 +69,7 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     parts = []
     for row in distances.itertuples():
         gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
-        parts.append(f"{', '.join(filter(None, (MODEL_NAMES[row.model], row.variant)))}: {', '.join(gaps)}")
+        parts.append(f"{network_name(row.model, row.variant)}: {', '.join(gaps)}")
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
 

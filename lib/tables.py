@@ -13,10 +13,10 @@ from IPython.display import HTML
 
 from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
-from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS
+from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, network_name
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS
-from lib.experiments import VARIANTS, variant_of
+from lib.experiments import VARIANTS, group_of, variant_of
 from lib.pages import (
     MISSING,
     capital,
@@ -282,7 +282,7 @@ def table1_variants(study: Study) -> HTML:
     """Table 1's rows as run with other settings, experiments.VARIANTS, beside the paper's numbers."""
     titles = {f"{split}_accuracy": f"{what} accuracy" for split, what in zip(SPLITS, ("training", "test"), strict=True)}
     published = {
-        (column, (f"{row.group}, {name}", row.model, row.arm)): percent(getattr(row, column))
+        (column, (group_of(row.group, name), row.model, row.arm)): percent(getattr(row, column))
         for row, name, column in product(paper.table1().itertuples(), VARIANTS, titles)
     }
     rows = seed_columns(study.recorded, _variants, ["group", "model", "arm"], titles, published)
@@ -300,7 +300,7 @@ def contradictions_table(study: Study) -> HTML:
         run = interval(row.run_low, row.run_high, percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
         values = {
-            "quantity": f"{', '.join(filter(None, (MODEL_NAMES[row.model], row.variant)))}: {row.quantity}",
+            "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
             heading(study.recorded): _mean(row.ours, row.seeds),
             "95 % for one run": run,
