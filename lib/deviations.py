@@ -21,6 +21,7 @@ from lib.findings import (
     DECAY,
     EXACT,
     FOUND,
+    INITIALIZATION,
     PRECISION,
     RESPONSE_NORM,
     SLOWED,
@@ -148,7 +149,12 @@ def _training(profile: Profile, dataset: str) -> Iterator[Row]:
         yield from _inception_v3(profile.settings[V3])
         return
     norm = ShiftBatchNorm(1)
-    yield "initialization", "not stated", "He normal, biases zero", "a common default", "shifts when fitting starts"
+    other = "; beside it, for AlexNet, the weights of TensorFlow's CIFAR-10 tutorial, as runs of their own that no "
+    other += "criterion takes"
+    yield (
+        INITIALIZATION, "not stated", "He normal, biases zero" + other * profile.variants, "a common default",
+        "shifts when fitting starts",
+    )  # fmt: skip
     yield (
         "batch norm", "constants not stated", f"momentum {norm.momentum:g}, epsilon {norm.eps:g}",
         "PyTorch's defaults", "small",

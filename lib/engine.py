@@ -68,7 +68,8 @@ def initial_state(run: Run, classes: int, size: int) -> State:
 def _network(run: Run, classes: int, size: int) -> torch.nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.seed)
-        return build_model(run.model, classes, size, run.width, run.dropout, run.lrn).to(weights_dtype(run))
+        network = build_model(run.model, classes, size, run.width, run.dropout, run.lrn, run.initialization)
+        return network.to(weights_dtype(run))
 
 
 class Engine:

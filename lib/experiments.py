@@ -25,10 +25,11 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("random", 0.0),
     ("gaussian", 0.0),
 )
-SLOWER, DEFAULT_LRN = "slower decay", "default LRN"
+SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS = "slower decay", "default LRN", "tutorial weights"
 VARIANTS = {  # of settings that the paper may not have had: for which networks, and what they are instead
     SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
     DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
+    TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
 }
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")

@@ -12,14 +12,19 @@ import pandas as pd
 from lib import paper
 from lib.agreement import READINGS, readings
 from lib.claims import MODEL_NAMES, arm, network_name
-from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, VARIANTS, group_of, variant_of
+from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, TUTORIAL_WEIGHTS, VARIANTS, group_of, variant_of
+from lib.runs import Run
 from lib.statistics import mean_interval
 
 # Rows of the table:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
 SLOWED, SLOWER_DECAY = VARIANTS[SLOWER][0], VARIANTS[SLOWER][1]["decay"]
 TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWED)}"
-RESPONSE_NORM = "AlexNet's local response normalization"
+RESPONSE_NORM, INITIALIZATION = "AlexNet's local response normalization", "initialization"
+ALEXNETS = {  # what AlexNet ran with both ways: the variant, the setting and its name
+    RESPONSE_NORM: (DEFAULT_LRN, "lrn", "constants"),
+    INITIALIZATION: (TUTORIAL_WEIGHTS, "initialization", "weights"),
+}
 
 
 def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
@@ -52,7 +57,7 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    usual, slower, default = (group_of("corruption", variant) for variant in ("", SLOWER, DEFAULT_LRN))
+    usual, slower = (group_of("corruption", variant) for variant in ("", SLOWER))
     ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin([usual, slower]) & runs["key"].notna()]
     distances = readings(runs)
     times = {(row.model, row.variant): row.relative_time for row in distances.itertuples()}
@@ -61,7 +66,7 @@ def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
         for (model, group), rows in ran.groupby(["model", "group"], sort=False)
     ]
     found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
-    return found | _response_norm_found(runs[runs["group"].isin([usual, default])])
+    return found | _alexnet_found(runs)
 
 
 def _nearest_reading(distances: pd.DataFrame) -> str:
@@ -96,24 +101,34 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
         each = ", ".join(f"{mean:.2%} with {coefficient:g}" for coefficient, mean in means.dropna().items())
         parts += [f"{MODEL_NAMES[model]} {each}"] if means.count() > 1 else []
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
-    return found | _response_norm_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
+    return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
 
 
-def _response_norm_found(runs: pd.DataFrame) -> dict[str, str]:
-    """What AlexNet comes to with either constants of its response normalization, beside the paper's values; nothing
-    where it ran with the profile's own only."""
+def _alexnet_found(runs: pd.DataFrame) -> dict[str, str]:
+    """What came of each of ALEXNETS."""
+    runs = runs[runs["model"] == "alexnet"]
+    variants = runs["group"].map(variant_of)
+    return {
+        row: _either_way(runs[variants.isin(["", variant])], setting, noun)
+        for row, (variant, setting, noun) in ALEXNETS.items()
+    }
+
+
+def _either_way(runs: pd.DataFrame, setting: str, noun: str) -> str:
+    """What AlexNet comes to with either value of a setting, beside the paper's values; '—' where it ran with the
+    profile's own only."""
     parts = []
     for what, rate, column in (
         ("test accuracy on true labels", 0.0, "test_accuracy"),
         ("training accuracy on random labels", 1.0, "train_accuracy"),
     ):
-        rows = runs[(runs["model"] == "alexnet") & (runs["label_corruption"] == rate)]
-        values = rows.set_index("lrn")[column].astype(float).dropna().groupby(level=0, sort=False)
-        if "default" in values.groups:
-            each = (f"{', '.join(map('{:.2%}'.format, part))} with the {name} constants" for name, part in values)
+        rows = runs[runs["label_corruption"] == rate]
+        values = rows.set_index(setting)[column].astype(float).dropna().groupby(level=0, sort=False)
+        if any(value != getattr(Run, setting) for value in values.groups):
+            each = (f"{', '.join(map('{:.2%}'.format, part))} with the {name} {noun}" for name, part in values)
             published = ", ".join(f"{value:.2%} in {place}" for place, value in _alexnets_in_the_paper(rate).items())
             parts.append(f"{what}, seed by seed: {'; '.join(each)}; the paper has {published}")
-    return {RESPONSE_NORM: "; ".join(parts) or "—"}
+    return "; ".join(parts) or "—"
 
 
 def _alexnets_in_the_paper(rate: float) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """The paper's CIFAR-10 networks (its appendix A), to the parameter, and torchvision's Inception V3.
 
 Every network maps images [N, 3, S, S], as lib/inputs.py makes them, to logits [N, classes]. The paper states neither
-initialization nor batch-norm constants: weights are He-normal, biases zero, batch norm as PyTorch has it.
+initialization nor batch-norm constants: weights are He-normal, biases zero, where nothing else is asked for, batch
+norm as PyTorch has it.
 """
 
 import functools
@@ -23,6 +24,9 @@ LRN = {  # AlexNet's local response normalization: window, alpha summed over it,
     "tutorial": (9, 0.001, 0.75),  # TensorFlow's CIFAR-10 tutorial
     "default": (11, 11.0, 0.5),  # tf.nn.lrn where nothing is said: radius 5, alpha 1
 }
+INITIALIZATIONS = ("He", "tutorial")
+# TensorFlow's CIFAR-10 tutorial, for AlexNet's layers: the weights' standard deviation, the biases.
+TUTORIAL_WEIGHTS = ((0.05, 0.0), (0.05, 0.1), (0.04, 0.1), (0.04, 0.1), (1 / 192, 0.0))
 V3_MIN_SIZE = 75  # pixels: Inception V3's last feature map is 1x1 then
 
 
@@ -192,6 +196,7 @@ def build_model(
     width: float = 1.0,
     dropout: float = 0.0,
     lrn: str = "tutorial",
+    initialization: str = "He",
 ) -> nn.Sequential:
     """Build and initialize a network from torch's global random state.
 
@@ -203,13 +208,15 @@ def build_model(
         dropout: probability of zeroing an input of Inception V3's last layer, or a hidden fully connected unit of the
             other networks in HAS_DROPOUT; the rest take none.
         lrn: one of LRN, the constants of AlexNet's local response normalization; the other networks have none.
+        initialization: one of INITIALIZATIONS, "tutorial" for AlexNet alone.
 
     Raises:
-        InputError: unknown name or constants, dropout for a network that takes none, or a width that Inception V3
-            cannot have.
+        InputError: unknown name, constants or initialization, dropout or an initialization for a network that takes
+            none, or a width that Inception V3 cannot have.
     """
     one_of("model", name, MODELS)
     one_of("lrn", lrn, LRN)
+    one_of(f"initialization of {name}", initialization, INITIALIZATIONS if name == "alexnet" else INITIALIZATIONS[:1])
     if dropout and name not in HAS_DROPOUT:
         raise InputError(f"model {name!r} takes no dropout; allowed for: {', '.join(HAS_DROPOUT)}")
     if name == "inception_v3":
@@ -220,7 +227,7 @@ def build_model(
         model = alexnet(num_classes, image_size, width, dropout, lrn)
     else:
         model = mlp(num_classes, image_size, width, dropout, depth=3 if name == "mlp_3x512" else 1)
-    return model.apply(_initialize)
+    return model.apply(_he_normal) if initialization == "He" else _tutorial_weights(model)
 
 
 class StackedLinear(nn.Module):
@@ -298,8 +305,17 @@ def _hidden(inputs: int, units: int, dropout: float) -> list[nn.Module]:
     return [nn.Linear(inputs, units), nn.ReLU(inplace=True), *([Dropout(dropout)] if dropout else [])]
 
 
-def _initialize(module: nn.Module) -> None:
+def _he_normal(module: nn.Module) -> None:
     if isinstance(module, nn.Conv2d | nn.Linear):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _tutorial_weights(network: nn.Sequential) -> nn.Sequential:
+    """Normal weights, those beyond two standard deviations drawn again, as TensorFlow's truncated_normal does."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for layer, (deviation, bias) in zip(layers, TUTORIAL_WEIGHTS, strict=True):
+        nn.init.trunc_normal_(layer.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        nn.init.constant_(layer.bias, bias)
+    return network

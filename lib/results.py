@@ -40,6 +40,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "exact_only": "whether training images that differ from the published ones were left out",
     "photo_augmentation": "whether training images were cropped, mirrored and changed in colour at random",
     "lrn": "constants of AlexNet's local response normalization: TensorFlow's tutorial's, or tf.nn.lrn's default ones",
+    "initialization": "of the weights: He (normal), or tutorial (AlexNet's, as in TensorFlow's CIFAR-10 tutorial)",
     "precision": "asked for: auto (bf16 where the hardware has it), fp32 or fp64",
     "randomization": "the paper's name for what was done to the training set",
     "regularizers": "explicit regularizers that were on",

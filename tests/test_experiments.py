@@ -103,7 +103,7 @@ def test_variants_are_the_usual_runs_with_other_settings(claim):
         models, settings = VARIANTS[variant]
         assert arm.run.model in models
         assert asdict(arm.run) == asdict(arm.run) | settings
-        own = {"decay": PAPER.settings[arm.run.model].decay, "lrn": Run.lrn}
+        own = {"decay": PAPER.settings[arm.run.model].decay, "lrn": Run.lrn, "initialization": Run.initialization}
         assert (arm.group.removesuffix(f", {variant}"), arm.name, replace(arm.run, **own)) in usual
     assert {name for _, name in variants} >= {"default LRN"}
     assert not any(variant_of(arm.group) for arm in claim_arms(claim, QUICK, "cifar10"))

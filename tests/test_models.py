@@ -7,6 +7,7 @@ from lib.config import InputError
 from lib.models import (
     LRN,
     MODELS,
+    TUTORIAL_WEIGHTS,
     LocalResponseNorm,
     ShiftBatchNorm,
     Stack,
@@ -40,6 +41,18 @@ STAGES["inception_no_bn"] = STAGES["inception"]
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_count_is_the_papers(name):
     assert count_parameters(build_model(name)) == PARAMETERS[name]
+
+
+def test_tutorial_weights_are_alexnets_alone():
+    layers = [layer for layer in build_model("alexnet", initialization="tutorial") if hasattr(layer, "weight")]
+    assert len(layers) == len(TUTORIAL_WEIGHTS)
+    for layer, (deviation, bias) in zip(layers, TUTORIAL_WEIGHTS, strict=True):
+        assert layer.bias.tolist() == pytest.approx([bias] * len(layer.bias))
+        assert layer.weight.abs().max() <= 2 * deviation
+        # A normal distribution cut off at two standard deviations keeps 0.88 of its deviation.
+        assert layer.weight.std().item() == pytest.approx(0.88 * deviation, rel=0.06)
+    with pytest.raises(InputError, match="initialization of mlp_1x512"):
+        build_model("mlp_1x512", initialization="tutorial")
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -51,7 +51,8 @@ class Evidence:
     @staticmethod
     def name(settings):
         """The settings as text; older files lack those that came later."""
-        later = {"classes": None, "exact_only": False, "photo_augmentation": False, "lrn": "tutorial"}
+        later = {"classes": None, "exact_only": False, "photo_augmentation": False}
+        later |= {"lrn": "tutorial", "initialization": "He"}
         return json.dumps(later | settings, sort_keys=True)
 
     def get(self, group, name, model, read):
