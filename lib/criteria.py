@@ -52,6 +52,7 @@ class Criterion:
     runs: group and network of the arms that it rests on; paper: the paper's value.
     interval: of the mean, where the criterion is asked of that; None where it is asked of each seed.
     headline: it decides whether the claim's centre stands: Inception's, the network of all the paper's figures.
+    unsettled: why what ran cannot say, and leaves the criterion undecided; '' where it can.
     """
 
     what: str
@@ -64,6 +65,7 @@ class Criterion:
     paper: float = math.nan
     interval: Interval | None = None
     headline: bool = False
+    unsettled: str = ""
 
     @property
     def known(self) -> pd.Series:
@@ -77,10 +79,10 @@ class Criterion:
 
     @property
     def holds(self) -> str:
-        """'yes', 'no', 'mixed' (some seeds only), 'undecided' (too few seeds to say) or 'not run'."""
+        """'yes', 'no', 'mixed' (some seeds only), 'undecided' (too few seeds to say, or unsettled) or 'not run'."""
         if self.known.empty:
             return "not run"
-        if len(self.known) < MIN_SEEDS:
+        if len(self.known) < MIN_SEEDS or self.unsettled:
             return "undecided"
         if self.interval is None or math.isinf(self.interval.mean):  # a time to fit that never came has no interval
             return "yes" if self.inside == len(self.known) else "mixed" if self.inside else "no"
@@ -97,6 +99,7 @@ class Comparison:
     paired: the seeds share images, initial weights and batches, so that their differences can be taken one by one.
     margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
         the gain must not exceed, or where is_gain must reach.
+    unsettled: as a criterion's.
     """
 
     text: str
@@ -111,6 +114,7 @@ class Comparison:
     headline: bool = False
     is_gain: bool = False
     paper_chance: float = PAPER_CHANCE
+    unsettled: str = ""
 
     @property
     def paper_share(self) -> float:
@@ -130,7 +134,8 @@ class Comparison:
             values = (self.off - chance) / (self.on - chance)
             share = remaining_share(self.on, self.off, chance, paired)
             what, bounds = (f"{self.text}: without it", SHARE), (margin.value, math.inf)
-            return Criterion(*what, self.runs, values, margin.why, *bounds, self.paper_share, share, self.headline)
+            rest = self.paper_share, share, self.headline, self.unsettled
+            return Criterion(*what, self.runs, values, margin.why, *bounds, *rest)
         gap, published = difference(self.on, self.off, paired), self.paper_on - self.paper_off
         what, bounds = (self.text, "gain in test accuracy"), (-math.inf, margin.value)
         if self.is_gain:
@@ -142,7 +147,8 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
     """One row per criterion: what it asks, the paper's value, the seeds' values, and what they say.
 
     Columns: criterion, quantity, group, model (of its arms), values, paper, ours, interval_low and interval_high (95 %
-    of the mean), seeds, inside (how many are), asked_of, required_low and required_high, why, holds, headline.
+    of the mean), seeds, inside (how many are), asked_of, required_low and required_high, why, holds, unsettled,
+    headline.
     """
     rows = []
     for criterion in criteria:
@@ -165,6 +171,7 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
                 "required_high": criterion.high,
                 "why": criterion.why,
                 "holds": criterion.holds,
+                "unsettled": criterion.unsettled,
                 "headline": criterion.headline,
             }
         )
@@ -176,7 +183,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
     Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
     claim), margin (a difference), p_equivalence, share, share_low, share_high, detectable, paper (its difference),
-    paper_share.
+    paper_share, unsettled.
     """
     rows = []
     for each in comparisons:
@@ -192,7 +199,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"p_equivalence": equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": each.paper_share}
+            | {"paper_share": each.paper_share, "unsettled": each.unsettled}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

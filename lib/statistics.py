@@ -134,6 +134,16 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     return round(float(scipy.stats.spearmanr(x, y).statistic), 12)  # 0.9 must not come out as 0.8999999999999998
 
 
+def rank_correlation_range(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """The least and the greatest rank correlation of x [n] with y [n] that there may be if infinite y, times longer
+    than anyone waited, were known: these falling or growing with x. Both as rank_correlation where y is finite."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    late = np.isinf(y)
+    last, order = y[~late].max(initial=0.0), scipy.stats.rankdata(x)
+    low, high = (rank_correlation(x, np.where(late, last + 1 + place, y)) for place in (len(x) - order, order))
+    return low, high
+
+
 def crossing(curve: pd.Series, level: float) -> float:
     """Index at which a curve first falls below a level, linear between its points; NaN where it never does."""
     below = (curve < level).to_numpy()

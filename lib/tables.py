@@ -13,7 +13,7 @@ from IPython.display import HTML
 
 from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
-from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, network_name
+from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, VERSIONS, network_name
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS
 from lib.experiments import VARIANTS, group_of, variant_of
@@ -168,7 +168,12 @@ def _criterion_cells(row, answers: Mapping[str, pd.DataFrame]) -> dict[str, str]
 
 def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     """One study's answer to a criterion: estimate, then whether it holds and in how many seeds."""
-    words = {"yes": "✔ holds", "no": "✘ fails", "mixed": "◐ in some seeds", "undecided": "? too few seeds"}
+    words = {
+        "yes": "✔ holds",
+        "no": "✘ fails",
+        "mixed": "◐ in some seeds",
+        "undecided": f"? {row['unsettled'] or 'too few seeds'}",
+    }
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
     count = "" if row["asked_of"] == "each seed" else f", {row['seeds']} seeds"
@@ -194,9 +199,10 @@ def _runs(study: Study, row) -> str:
 
 def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
+    unsettled = f"<br><small>without it: {row.unsettled}</small>" if row.unsettled else ""
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
-        "with and without": _wide(row.comparison),
+        "with and without": _wide(row.comparison + unsettled),
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
         "p, Holm (test)": f"{_p(row.p)}, {_p(row.p_holm)} ({test})",
@@ -339,7 +345,7 @@ def _distance(row, name: str, form: Callable[[float], str]) -> str:
 
 
 def margins_table() -> HTML:
-    """Every margin and why it is that, and the conventions of the tests."""
+    """Every margin and why it is that, the conventions of the tests, and what changed with each version."""
     rows = [(name, number(margin.value, 4), margin.why) for name, margin in MARGINS.items()]
     rows += [
         ("interval", percent(1 - ALPHA), "one interval decides all: inside a margin it is two one-sided tests at half"),
@@ -347,7 +353,8 @@ def margins_table() -> HTML:
         ("least seeds", str(MIN_SEEDS), "below it nothing is known of the spread, and nothing is decided"),
     ]
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
-    return table(frame, f"Margins, criteria version {CRITERIA_VERSION}")
+    changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
+    return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>")
 
 
 def seed_columns(

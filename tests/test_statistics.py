@@ -20,6 +20,7 @@ from lib.statistics import (
     prediction_interval,
     proportion_interval,
     rank_correlation,
+    rank_correlation_range,
     remaining_share,
 )
 
@@ -153,6 +154,15 @@ def test_rank_correlation():
     assert math.isnan(rank_correlation([0.5], [1]))
     assert math.isnan(rank_correlation([1, 1], [0, 1]))
     assert rank_correlation([0, 1], [1, 1]) == 0
+
+
+def test_rank_correlation_of_times_that_never_came_lies_in_a_range():
+    rates, inf = [0, 0.25, 0.5, 0.75, 1], math.inf
+    assert rank_correlation_range(rates, [1, 2, 3, 4, 5]) == (1, 1)
+    assert rank_correlation_range(rates, [1, 2, 3, 4, inf]) == (1, 1)
+    assert rank_correlation_range(rates, [1, 2, 3, inf, inf]) == (0.9, 1)  # as if the two were swapped
+    assert rank_correlation_range(rates, [inf] * 5) == (-1, 1)
+    assert rank_correlation_range(rates, [inf, 1, 2, 3, 4])[0] == rank_correlation(rates, [9, 1, 2, 3, 4])
 
 
 def test_crossing_is_linear_between_points():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import tables
+from lib.claims import CRITERIA_VERSION, VERSIONS
 from lib.study import recorded_study
 
 NAN = math.nan
@@ -116,8 +117,9 @@ def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
 
 def test_margins_stand_with_their_reasons():
     text = tables.margins_table().data
-    assert "criteria version 2" in text
+    assert f"criteria version {CRITERIA_VERSION}" in text
     assert text.count("<tr") == 1 + len(tables.MARGINS) + 3
+    assert text.count("<li>Version") == len(VERSIONS)
 
 
 def test_forest_alt_text_names_every_headline(quick):
