@@ -81,10 +81,12 @@ class Row:
 
     @property
     def direction(self) -> str:
-        """'same' or 'opposite' to the paper's, or '' where there is none to compare."""
+        """'same' or 'opposite' to the paper's, 'unclear' where our interval has both or the seeds are too few for one,
+        or '' where there is none to compare."""
         if self.contrast is None or self.contrast.dropna().empty or not abs(self.paper_contrast) > 0:
             return ""
-        return "same" if self.contrast.mean() * self.paper_contrast > 0 else "opposite"
+        ends = [bound * self.paper_contrast for bound in mean_interval(self.contrast)[1:]]
+        return "same" if min(ends) > 0 else "opposite" if max(ends) < 0 else "unclear"
 
     @property
     def in_one_run(self) -> bool | None:

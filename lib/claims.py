@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from lib import paper
@@ -356,10 +357,12 @@ CLAIMS = {
 
 
 def with_relative_time(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with relative_time: a run's overfit_time over that of its network and seed on true labels (Fig. 1b)."""
+    """The frame with relative_time: a run's overfit_time over that of its network and seed on true labels (Fig. 1b);
+    infinite where the run never overfitted."""
     clean = frame[frame["label_corruption"] == 0].set_index(["model", "seed"])["overfit_time"].astype(float)
     reference = pd.Series(frame.set_index(["model", "seed"]).index.map(clean.to_dict()), frame.index, dtype=float)
-    return frame.assign(relative_time=frame["overfit_time"].astype(float) / reference)
+    times = frame["overfit_time"].astype(float)
+    return frame.assign(relative_time=(times / reference).mask(np.isinf(times), math.inf))
 
 
 def with_test_errors(frame: pd.DataFrame, chance: float) -> pd.DataFrame:

@@ -205,6 +205,14 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
     return result if result.empty else result.assign(p_holm=holm(result["p"]))
 
 
+def tally(criteria: pd.DataFrame) -> str:
+    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words."""
+    words = {"no": "fail", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
+    counts = criteria["holds"].value_counts()
+    others = [f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts]
+    return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others])
+
+
 def verdict(criteria: pd.DataFrame) -> str:
     """One of VERDICTS for a claim's criteria.
 

@@ -50,10 +50,13 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
         gap = (one - other).dropna()
         if len(gap):
             mean, low, high = mean_interval(gap.to_numpy())
-            seeds = f"{len(gap)} seed{'s' * (len(gap) > 1)}"
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {seeds}")
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {_seeds(len(gap))}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'s' * (count != 1)}"
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
@@ -74,17 +77,20 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     parts = []
     for row in distances.itertuples():
         gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
-        parts.append(f"{network_name(row.model, row.variant)}: {', '.join(gaps)}")
+        basis = f"{row.rates} rate{'s' * (row.rates > 1)}, {_seeds(row.seeds)}"
+        parts.append(f"{network_name(row.model, row.variant)} ({basis}): {', '.join(gaps)}")
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
 
 def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
     far the relative times lie from the paper's."""
-    times = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"].mean()
+    by_rate = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"]
+    times, (fewest, most) = by_rate.mean(), by_rate.size().agg(["min", "max"])
     reached = times[np.isfinite(times)]
     count = f"{len(reached)} of {len(times)} rates"
-    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} overfits in every seed at {count}"
+    seeds = _seeds(most) if fewest == most else f"{fewest} to {_seeds(most)}"
+    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} ({seeds} a rate) overfits in every seed at {count}"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
@@ -96,10 +102,11 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
 def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     rows = runs[(runs["group"] == "Table 1, true labels") & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
     parts = []
-    for model, part in rows[rows["weight_decay"] > 0].groupby("model", sort=False):
-        means = part.groupby("weight_decay", sort=False)["test_accuracy"].agg(lambda each: each.astype(float).mean())
-        each = ", ".join(f"{mean:.2%} with {coefficient:g}" for coefficient, mean in means.dropna().items())
-        parts += [f"{MODEL_NAMES[model]} {each}"] if means.count() > 1 else []
+    for model, part in rows.groupby("model", sort=False):
+        by_coefficient = part.dropna(subset="test_accuracy").groupby("weight_decay")["test_accuracy"]
+        values = {coefficient: each.astype(float) for coefficient, each in by_coefficient}
+        each = ", ".join(f"{part.mean():.2%} with {name:g} ({_seeds(len(part))})" for name, part in values.items())
+        parts += [f"{MODEL_NAMES[model]} {each}"] if len(values.keys() - {0.0}) > 1 else []
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
     return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
 

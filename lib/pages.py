@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 
 from lib import plots
 from lib.claims import CRITERIA_VERSION, MODEL_NAMES
-from lib.criteria import VERDICTS, overall
+from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
-from lib.study import PAPERS_OWN, Study
+from lib.study import PAPERS_OWN, Study, run_counts
 
 MISSING = "not run"
 NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
@@ -156,7 +156,7 @@ def ribbon(profile: str, data: str) -> str:
 def banner(*studies: Study) -> HTML:
     """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
     profile, data = studies[0].profile, studies[0].data
-    missing = sum(study.missing for study in studies)
+    recorded, needed = run_counts(*studies)
     facts = {
         "Profile": f"{profile.name}: {profile.about}",
         "Data": data_text(*studies),
@@ -175,8 +175,8 @@ def banner(*studies: Study) -> HTML:
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
     if data == "tiny-imagenet":
         warnings.append("Data set: Tiny ImageNet's small photographs in place of ImageNet.")
-    if missing:
-        warnings.append(f"{missing} of the runs this page needs have no record: they read '{MISSING}'.")
+    if recorded < needed:
+        warnings.append(f"{recorded} of the {needed} runs this page needs are recorded: the others read '{MISSING}'.")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
     notes = "".join(f'<p class="warning">⚠ {html.escape(text)}</p>' for text in warnings)
     return HTML(f'<div class="banner">{notes}<dl>{rows}</dl></div>')
@@ -186,9 +186,7 @@ def verdict_box(study: Study) -> HTML:
     """The claim in a sentence and its verdict, at the paper's size and in these runs."""
     lines = []
     for name, each in columns(study).items():
-        held = (each.criteria["holds"] == "yes").sum()
-        text = f"<strong>{word(each.verdict)}</strong> in {name}: {held} of {len(each.criteria)} criteria hold."
-        lines.append(f"<p>{text}</p>")
+        lines.append(f"<p><strong>{word(each.verdict)}</strong> in {name}: {tally(each.criteria)}.</p>")
     return HTML(f'<div class="verdict"><p>{html.escape(study.claim.statement)}</p>{"".join(lines)}</div>')
 
 

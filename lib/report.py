@@ -34,7 +34,7 @@ from lib.config import (
     run_command,
     store_root,
 )
-from lib.criteria import VERDICTS
+from lib.criteria import VERDICTS, tally
 from lib.data import DATASETS, load_dataset
 from lib.deviations import deviations
 from lib.experiments import claim_arms
@@ -43,7 +43,7 @@ from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
 from lib.runs import RunStore
-from lib.study import Study, dataset_of, is_current, recorded_study, trains
+from lib.study import Study, dataset_of, is_current, recorded_study, run_counts, trains
 from lib.sweep import train_missing
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -254,8 +254,7 @@ def _readme_basis(studies: list[Study]) -> str:
     hardware = "; ".join(sorted({record.provenance["hardware"] for study in studies for record in study.records}))
     if not hardware:
         return "not run yet."
-    needed = len({arm.run for study in studies for arm in study.arms})
-    found = len({record.key for study in studies for record in study.records})
+    found, needed = run_counts(*studies)
     counts = f"{found} of {needed} runs recorded, {len(studies[0].profile.seeds)} seeds"
     return f"{counts}, on {hardware}. Data: {data_text(*studies)}"
 
@@ -279,8 +278,7 @@ def _block(name: str, text: str) -> str:
 def _readme_cell(study: Study | None) -> str:
     if study is None:
         return "not asked by the paper"
-    held = (study.criteria["holds"] == "yes").sum()
-    detail = "" if study.verdict == "not run" else f" ({held} of {len(study.criteria)} criteria hold)"
+    detail = "" if study.verdict == "not run" else f" ({tally(study.criteria)})"
     return f"{VERDICTS[study.verdict]} {study.verdict}{detail}"
 
 

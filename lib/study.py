@@ -115,11 +115,6 @@ class Study:
         """The claim's verdict, see criteria.verdict; a profile that is no result gives none."""
         return verdict(self.criteria) if self.profile.is_result else "inconclusive"
 
-    @property
-    def missing(self) -> int:
-        """How many of the runs have no record."""
-        return len({arm.run for arm in self.arms}) - len(self.records)
-
     def group(self, name: str) -> pd.DataFrame:
         """The frame's rows of one group of arms."""
         return self.frame[self.frame["group"] == name]
@@ -168,6 +163,12 @@ def open_study(
     arms = claim_arms(claim, size, data.name)
     found = records([arm.run for arm in arms], data, store, device)
     return Study(claims_of(name)[claim], size, name, 1 / len(data.classes), store, arms, found, data)
+
+
+def run_counts(*studies: Study) -> tuple[int, int]:
+    """How many runs some studies have records of, and how many they need; one that several share counts once."""
+    recorded = {record.run for study in studies for record in study.records}
+    return len(recorded), len({arm.run for study in studies for arm in study.arms})
 
 
 def trains(profile: Profile, device: str) -> bool:

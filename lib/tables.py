@@ -15,7 +15,7 @@ from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, VERSIONS, network_name
 from lib.config import retrains
-from lib.criteria import MIN_SEEDS, VERDICTS
+from lib.criteria import MIN_SEEDS, VERDICTS, tally
 from lib.experiments import VARIANTS, group_of, variant_of
 from lib.pages import (
     MISSING,
@@ -57,11 +57,10 @@ def _cover_row(study: Study, studies: Sequence[Study]) -> dict[str, str]:
         row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
         if each is not study:
             row[name] = word(each.verdict) if not each.records else f"{row[name]}<br>{word(each.verdict)}"
-    held, asked = (study.criteria["holds"] == "yes").sum(), len(study.criteria)
     return row | {
         "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
-        "verdict": word(study.verdict, f"<br><small>{held} of {asked} criteria hold</small>"),
+        "verdict": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
         "page": f'<a href="{study.claim.name}.html">{study.claim.title}</a>',
     }
 

@@ -35,12 +35,18 @@ def test_a_number_against_the_papers(values, verdict):
 
 
 def test_an_opposite_direction_is_partly():
-    better, worse = pd.Series([0.01, 0.02]), pd.Series([-0.01, -0.02])
+    better, worse = pd.Series([0.019, 0.02]), pd.Series([-0.019, -0.02])
     assert row(0.8, 0.8, contrast=better, paper_contrast=0.01).verdict == "replicated"
     assert row(0.8, 0.8, contrast=worse, paper_contrast=0.01).verdict == "partly"
     assert row(0.8, 0.8, contrast=worse, paper_contrast=0.01).direction == "opposite"
     assert row(0.8, 0.8, contrast=worse, paper_contrast=0.0).direction == ""
     assert row(0.8, 0.8).direction == ""
+
+
+@pytest.mark.parametrize("contrast", [[-0.02], [-0.02, 0.001], [-0.02, -0.001]])
+def test_a_direction_is_unclear_while_the_interval_has_both(contrast):
+    unclear = row(0.8, 0.8, contrast=pd.Series(contrast), paper_contrast=0.01)
+    assert (unclear.direction, unclear.verdict) == ("unclear", "replicated")
 
 
 def test_ratios_are_compared_by_their_logarithms():

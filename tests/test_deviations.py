@@ -64,12 +64,12 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
     runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
     text = found("label_corruption", DECAY, runs)
     first = "2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1"
-    assert f"MLP 1x512 with 0.95 overfits in every seed at {first}" in text
+    assert f"MLP 1x512 with 0.95 (3 seeds a rate) overfits in every seed at {first}" in text
     other = "11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and "
-    assert f"MLP 1x512 with 0.98 overfits in every seed at {other}" in text
+    assert f"MLP 1x512 with 0.98 (3 seeds a rate) overfits in every seed at {other}" in text
     assert text.count("from Fig. 1b's") == 2  # both networks
     clean = found("label_corruption", DECAY, runs[runs["label_corruption"] == 0])
-    assert "MLP 1x512 with 0.95 overfits in every seed at 1 of 1 rates, after 21.0 epochs at 0; MLP" in clean
+    assert "MLP 1x512 with 0.95 (3 seeds a rate) overfits in every seed at 1 of 1 rates, after 21.0 epochs at 0; MLP" in clean
 
 
 @pytest.mark.parametrize("claim", ["label_corruption", "explicit_regularization"])
@@ -125,7 +125,7 @@ def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
 def test_two_coefficients_stand_beside_each_other():
     runs = runs_of("explicit_regularization", PAPER, key="k", test_accuracy=lambda row: 0.5 + 100 * row["weight_decay"])
     text = found("explicit_regularization", WEIGHT_DECAY, runs)
-    assert "AlexNet 55.00% with 0.0005, 50.50% with 5e-05" in text
+    assert "AlexNet 50.00% with 0 (3 seeds), 50.50% with 5e-05 (3 seeds), 55.00% with 0.0005 (3 seeds)" in text
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
