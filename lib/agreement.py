@@ -188,8 +188,8 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
             gaps = _gaps(frame[frame["model"] == model], curve, column)
             runs = "corruption", model
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
-            yield Row(source, f"{text} mean", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")
-            yield Row(source, f"{text} largest", runs, gaps.max(axis=1), 0.0, MARGINS[largest], "distance")
+            yield Row(source, f"{text} mean over all rates", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")
+            yield Row(source, f"{text} largest of all rates", runs, gaps.max(axis=1), 0.0, MARGINS[largest], "distance")
 
 
 def _gaps(rows: pd.DataFrame, curve: pd.DataFrame, column: str) -> pd.DataFrame:

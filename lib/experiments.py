@@ -235,5 +235,8 @@ def arms_frame(arms: list[Arm], records: list[Record]) -> pd.DataFrame:
     """
     found = runs_frame(records)
     results = {record.run: row for record, row in zip(records, found.to_dict("records"), strict=True)}
-    rows = [{"group": arm.group, "arm": arm.name} | asdict(arm.run) | results.get(arm.run, {}) for arm in arms]
+    rows = [
+        {"group": arm.group, "arm": arm.name} | asdict(arm.run) | arm.run.names | results.get(arm.run, {})
+        for arm in arms
+    ]
     return pd.DataFrame(rows).reindex(columns=["group", "arm", *found.columns])

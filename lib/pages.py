@@ -73,6 +73,11 @@ def points(value: float) -> str:
     return MISSING if pd.isna(value) else f"{100 * value:.2f}"
 
 
+def gap(value: float, form: Callable[[float], str]) -> str:
+    """A difference of two numbers that are written so: that of shares is in points."""
+    return f"{points(value)} points" if form is percent else form(value)
+
+
 def form_of(quantity: str) -> Callable[[float], str]:
     """How a number of this quantity is written: shares in per cent, correlations with two decimals, all else short."""
     if "correlation" in quantity:
@@ -84,9 +89,13 @@ def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[f
     """A mean, its 95 % interval and the number of seeds; 'not run' without a seed, no interval below two."""
     if not seeds:
         return MISSING
-    count = f"{seeds} seed{'' if seeds == 1 else 's'}"
     interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
-    return f"{form(mean)} <small>{interval}{count}</small>"
+    return f"{form(mean)} <small>{interval}{count(seeds, 'seed')}</small>"
+
+
+def count(number: int, noun: str) -> str:
+    """So many of something."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def interval(low: float, high: float, form: Callable[[float], str]) -> str:
@@ -94,20 +103,27 @@ def interval(low: float, high: float, form: Callable[[float], str]) -> str:
     return f"{form(low)} to {form(high)}" if np.isfinite([low, high]).all() else "—"
 
 
-def heading(study: Study, *others: Study) -> str:
-    """What a column of this study's numbers, and of others in other rows, is called: profile and hardware."""
-    machines = {record.provenance["hardware"] for each in (study, *others) for record in each.records}
+def heading(study: Study) -> str:
+    """What a column of this study's numbers is called: profile and hardware."""
+    machines = {record.provenance["hardware"] for record in study.records}
     named = f"{len(machines)} machines" if len(machines) > 1 else _joined(machines)  # the banner names them all
-    where = f"profile {study.profile.name}" + (f", {named}" if machines else "")
+    return _heading(study, f", {named}" if machines else "")
+
+
+def short_heading(study: Study) -> str:
+    """The same without the hardware."""
+    return _heading(study, "")
+
+
+def _heading(study: Study, hardware: str) -> str:
     data = "" if study.data == "cifar10" else f", {study.data}"
-    return f"{'recorded' if study is study.recorded else 'these'} runs ({where}{data})"
+    whose = "recorded" if study is study.recorded else "these"
+    return f"{whose} runs (profile {study.profile.name}{hardware}{data})"
 
 
-def columns(study: Study, *others: Study) -> dict[str, Study]:
-    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others;
-    others: the studies of the table's other rows."""
-    recorded = [other.recorded for other in others]
-    return {heading(study.recorded, *recorded): study.recorded, heading(study, *others): study}
+def columns(study: Study) -> dict[str, Study]:
+    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others."""
+    return {heading(study.recorded): study.recorded, heading(study): study}
 
 
 def word(verdict: str, detail: str = "") -> str:
@@ -201,18 +217,21 @@ def link(group: str, model: str) -> str:
 
 
 def runs_table(study: Study) -> HTML:
-    """Every run that the page needs, by group and network, with its outcome and a link to its record."""
+    """Every recorded run of the page's arms, by group and network, with its outcome and a link to its record; and how
+    many others the page needs."""
     parts = ['<span id="runs"></span>']
     for name, each in columns(study).items():
-        frame = each.frame if each is study else each.frame.dropna(subset="key")
-        rows, seen = [], set()
-        for row in frame.sort_values(["group", "model"], kind="stable").itertuples():
-            first = each is study and (row.group, row.model) not in seen
-            seen.add((row.group, row.model))
-            mark = f'<span id="{anchor(row.group, row.model)}"></span>' if first else ""
-            rows.append({"group": mark + row.group} | _run_row(each, row))
+        rows = []
+        for (group, model), part in each.frame.groupby(["group", "model"]):
+            found = [{"group": group} | _run_row(each, row) for row in part.dropna(subset="key").itertuples()]
+            if each is study and len(found) < len(part):
+                more = f"{len(part) - len(found)} more"
+                found.append({"group": group, "variant": more, "network": MODEL_NAMES[model], "record": MISSING})
+            if each is study:
+                found[0]["group"] = f'<span id="{anchor(group, model)}"></span>{group}'
+            rows += found
         if rows:
-            parts.append(table(pd.DataFrame(rows), capital(name), long=True).data)
+            parts.append(table(pd.DataFrame(rows).fillna("—"), capital(name), long=True).data)
         else:
             parts.append(f"<p><strong>{capital(name)}</strong>: {MISSING}.</p>")
     return HTML("".join(parts))
@@ -228,13 +247,13 @@ def _run_row(study: Study, row: tuple) -> dict[str, object]:
         "regularizers": row.regularizers,
         "optimizer": row.optimizer.upper(),
         "batch": "all" if pd.isna(row.batch_size) else f"{row.batch_size:.0f}",
-        "seed": row.seed,
-        "epochs": "—" if pd.isna(row.epochs_run) else f"{row.epochs_run:.0f}",
+        "seed": str(row.seed),
+        "epochs": f"{row.epochs_run:.0f}",
         "outcome": row.outcome,
         "training accuracy": percent(row.train_accuracy),
         "test accuracy": percent(row.test_accuracy),
         "test accuracy, changed images": "—" if pd.isna(changed) else percent(changed),
-        "record": MISSING if pd.isna(row.key) else f'<a href="{record_link(study, row.key)}">{row.key[:8]}</a>',
+        "record": f'<a href="{record_link(study, row.key)}">{row.key[:8]}</a>',
     }
 
 

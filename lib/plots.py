@@ -18,7 +18,7 @@ from torch import Tensor
 from lib import paper
 from lib.claims import MODEL_NAMES, with_test_errors
 
-COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 7, 9, 3)]  # likest colours far apart
+COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 9, 3, 7)]  # alike ones apart, grey last
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 STYLE = {
@@ -35,6 +35,7 @@ STYLE = {
 HOLLOW = {"color": "0.25", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 8}
 OURS = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 7}
 FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
+NEVER = 1.02  # of a figure's height: where a time stands that never came
 SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
 
@@ -193,10 +194,14 @@ def corruption_curves(
 def _corruption_axes(
     axes: Axes, frame: pd.DataFrame, value: str, reference: pd.DataFrame | None, chance: float | None
 ) -> None:
-    names, extra = list(dict.fromkeys(frame["model"])), {}
+    names, extra = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}
     for name in names:
         part = frame.loc[frame["model"] == name, ["label_corruption", value]].astype(float)
         style = look(names, name)
+        if (never := part.loc[np.isinf(part[value]), "label_corruption"]).any():
+            marks = {"marker": style["marker"], "color": style["color"], "linestyle": "none", "markersize": 5}
+            axes.plot(never, [NEVER] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
+            extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
         mean = part.groupby("label_corruption")[value].mean()
         axes.plot(mean.index, mean, color=style["color"], linestyle=style["linestyle"])
         axes.plot(part["label_corruption"], part[value], style["marker"], color=style["color"], markersize=5, alpha=0.8)
@@ -296,18 +301,21 @@ def example_grid(rows: Mapping[str, tuple[Tensor, Sequence[str]]]) -> Figure:
     return figure
 
 
-def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: float) -> Figure:
-    """The paper's two pictures: loss on randomized data, and test error against label corruption where it was asked."""
+def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: float, sizes: Sequence[str]) -> Figure:
+    """The paper's two pictures: loss on randomized data, and test error against label corruption where it was asked.
+
+    sizes: of the training set of each, in words.
+    """
     figure = Figure(figsize=(10, 3.8))
     left, right = figure.subplots(1, 2) if corruption is not None else (figure.subplots(), None)
     names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
     _lines(left, history, "randomization", names, "step", "train_loss")
-    left.set(title="Training loss on randomized data", xlabel="step", ylabel="training loss", ylim=(0, None))
+    left.set(title=f"Randomized data, {sizes[0]}", xlabel="step", ylabel="training loss", ylim=(0, None))
     _legend(left, names, {})
     if corruption is None:
         return figure
     _corruption_axes(right, with_test_errors(corruption, chance), "test_error", None, 1 - chance)
-    right.set(title="Test error under label corruption", xlabel="share of labels replaced", ylabel="test error")
+    right.set(title=f"Label corruption, {sizes[-1]}", xlabel="share of labels replaced", ylabel="test error")
     return figure
 
 

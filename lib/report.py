@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import papermill
 from nbconvert import HTMLExporter
 from traitlets.config import Config
@@ -209,8 +210,16 @@ def overview_figure(studies: Sequence[Study]) -> plots.Figure:
     """The two pictures of the paper, from the studies of randomization and label corruption."""
     by_name = {study.claim.name: study for study in studies}
     first, second = (by_name.get(claim) for claim in PICTURED)
+    sizes = [_images(study) for study in (first, second) if study]
     losses = first.group_history(PICTURED["randomization"])
-    return plots.overview(losses, second.group(PICTURED["label_corruption"]) if second else None, first.chance)
+    corruption = second.group(PICTURED["label_corruption"]) if second else None
+    return plots.overview(losses, corruption, first.chance, sizes)
+
+
+def _images(study: Study) -> str:
+    """How many training images the runs of a picture have, in words."""
+    sizes = study.group(PICTURED[study.claim.name])["train_size"].drop_duplicates()
+    return f"{' or '.join('all' if pd.isna(size) else f'{size:,.0f}' for size in sizes)} images"
 
 
 README_COLUMNS = {  # profile and data set -> heading

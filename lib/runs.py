@@ -101,6 +101,11 @@ class Run:
         }
         return " + ".join(name for name, value in switches.items() if value) or "none"
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What was done to the training set, and the regularizers, in words."""
+        return {"randomization": self.randomization, "regularizers": self.regularizers}
+
     def label(self) -> str:
         """A short human-readable name."""
         rate = f" {self.label_corruption:g}" if self.randomization.startswith("partially") else ""
@@ -257,9 +262,8 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     rows = []
     for record in records:
-        names = {"randomization": record.run.randomization, "regularizers": record.run.regularizers}
         rows.append(
-            {"key": record.key, **asdict(record.run), **names, "outcome": record.outcome}
+            {"key": record.key, **asdict(record.run), **record.run.names, "outcome": record.outcome}
             | {"epochs_run": len(record.history["epoch"]), "overfit_time": _overfit_time(record)}
             | record.final
             | record.reached
@@ -272,7 +276,7 @@ def history_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record and epoch: the history's columns, the settings, the key, and steps so far."""
     frames = []
     for record in records:
-        names = {"key": record.key, "randomization": record.run.randomization, "regularizers": record.run.regularizers}
+        names = {"key": record.key, **record.run.names}
         frame = pd.DataFrame(record.history).assign(**names, **asdict(record.run))
         frames.append(frame.assign(step=frame["epoch"] * record.provenance["steps_per_epoch"]))
     columns = [*HISTORY_COLUMNS, "key", *(f.name for f in fields(Run)), "randomization", "regularizers", "step"]

@@ -69,6 +69,11 @@ class Study:
         return criteria_frame(self.claim.criteria(self.frame, self.chance))
 
     @functools.cached_property
+    def answers(self) -> pd.DataFrame:
+        """`criteria` by criterion and quantity, which name one whatever the profile."""
+        return self.criteria.set_index(["criterion", "quantity"])
+
+    @functools.cached_property
     def comparisons(self) -> pd.DataFrame:
         """One row per comparison with and without something, see criteria.comparisons_frame."""
         return comparisons_frame(self.claim.comparisons(self.frame), self.chance)
@@ -118,6 +123,11 @@ class Study:
     def group(self, name: str) -> pd.DataFrame:
         """The frame's rows of one group of arms."""
         return self.frame[self.frame["group"] == name]
+
+    def keys(self, group: str, model: str) -> set[str]:
+        """Of the records of a group and network."""
+        rows = self.group(group)
+        return set(rows.loc[rows["model"] == model, "key"].dropna())
 
     def group_like(self, start: str) -> pd.DataFrame:
         """The frame's rows of the groups whose names start so."""

@@ -5,7 +5,7 @@ Nothing here computes a result, and no number is typed: each comes from the stud
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby, product
 
 import pandas as pd
@@ -21,14 +21,17 @@ from lib.pages import (
     MISSING,
     capital,
     columns,
+    count,
     estimate,
     form_of,
+    gap,
     heading,
     interval,
     link,
     number,
     percent,
     points,
+    short_heading,
     show,
     table,
     word,
@@ -42,27 +45,34 @@ SAME = ["criterion", "quantity"]  # name a criterion, whatever the profile
 
 def cover_table(*studies: Study) -> HTML:
     """One row per claim: the paper's, the recorded and these runs' headline number, its margin, verdict and page."""
-    return table(pd.DataFrame(_cover_row(study, studies) for study in studies))
+    return table(pd.DataFrame(map(_cover_row, studies)))
 
 
-def _cover_row(study: Study, studies: Sequence[Study]) -> dict[str, str]:
+def _cover_row(study: Study) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
-    statement = _wide(f"<strong>{study.claim.title}.</strong> {study.claim.statement}")
+    page = f'<a href="{study.claim.name}.html">{study.claim.title}</a>'
+    statement = _wide(f"<strong>{page}.</strong> {study.claim.statement}")
     row = {
         "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
+        "verdict": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
-    for name, each in columns(study, *studies).items():
+    for each in (study.recorded, study):
         head = each.headline
-        row[name] = MISSING if not head["seeds"] else f"{form(head['ours'])} <small>{head['seeds']} seeds</small>"
+        found = f"{form(head['ours'])} <small>{count(head['seeds'], 'seed')}</small>" if head["seeds"] else MISSING
         if each is not study:
-            row[name] = word(each.verdict) if not each.records else f"{row[name]}<br>{word(each.verdict)}"
+            found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
+        row[short_heading(each)] = found
     return row | {
         "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
-        "verdict": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
-        "page": f'<a href="{study.claim.name}.html">{study.claim.title}</a>',
+        "in other records": "<br>".join(map(_verdict_elsewhere, study.elsewhere)) or MISSING,
     }
+
+
+def _verdict_elsewhere(study: Study) -> str:
+    where = study.profile.name + ("" if study.data == "cifar10" else f", {study.data}")
+    return f'<small class="line">{where}: {word(study.verdict)}</small>'
 
 
 def _wide(text: str) -> str:
@@ -84,7 +94,7 @@ def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
     if not row["seeds"]:
         return bounds
     slack = min(row["ours"] - row["required_low"], row["required_high"] - row["ours"])
-    return f"{'+' if slack >= 0 else '-'}{form(abs(slack))} <small>{bounds}</small>"
+    return f"{'+' if slack >= 0 else '-'}{gap(abs(slack), form)} <small>{bounds}</small>"
 
 
 def retrained(*studies: Study) -> HTML:
@@ -135,7 +145,6 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
-    answers = {name: each.criteria.set_index(SAME) for name, each in columns(study).items()}
     here = set(study.criteria[SAME].itertuples(index=False, name=None))
     rows = []
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
@@ -143,7 +152,7 @@ def criteria_table(study: Study) -> HTML:
         why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
         runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
-        rows.append(values | _criterion_cells(row, answers) | {"runs": runs})
+        rows.append(values | _criterion_cells(row, columns(study), study.recorded) | {"runs": runs})
     return table(pd.DataFrame(rows))
 
 
@@ -155,13 +164,17 @@ def _papers(row) -> str:
     return "—" if pd.isna(row.paper) else form_of(row.quantity)(row.paper)
 
 
-def _criterion_cells(row, answers: Mapping[str, pd.DataFrame]) -> dict[str, str]:
-    """Every column's answer, its criteria indexed by SAME; a profile may ask more than another: of two coefficients."""
-    cells, key = {}, (row.criterion, row.quantity)
-    for name, criteria in answers.items():
-        cells[name] = (
-            _criterion_cell(criteria.loc[key], form_of(row.quantity)) if key in criteria.index else "not asked"
-        )
+def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[str, str]:
+    """Every column's answer; a profile may ask more than another: of two coefficients. An answer that rests on the
+    runs of one of the studies shown already says so."""
+    cells, key, runs = {}, (row.criterion, row.quantity), (row.group, row.model)
+    for name, study in studies.items():
+        cells[name] = "not asked"
+        if key in study.answers.index:
+            cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
+            keys = study.keys(*runs)
+            if keys and any(keys <= other.keys(*runs) for other in shown if other is not study):
+                cells[name] += "<br><small>the same runs</small>"
     return cells
 
 
@@ -175,8 +188,8 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     }
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
-    count = "" if row["asked_of"] == "each seed" else f", {row['seeds']} seeds"
-    text = f"{form(row['ours'])} <small>{_surety(row, form)}{count}</small>"
+    seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
+    text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
     return f'{text}<br><span class="word">{words[row["holds"]]}</span>'
 
 
@@ -240,28 +253,30 @@ def agreement_table(study: Study) -> HTML:
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
             values[heading(study)] = estimate(*mine[["ours", "low", "high", "seeds"]], form) + direction
         rows.append(values | {"runs": _runs(study, row)})
-    return table(pd.DataFrame(rows), long=True)
+    ran = (study.recorded.agreement["seeds"] > 0) | (study.agreement["seeds"] > 0)
+    return table(_ran_first(pd.DataFrame(rows), ran), long=True)
 
 
 def _offset(row, form: Callable[[float], str]) -> str:
     if not row.seeds:
         return "—"
-    return f"times {row.offset:.2f}" if row.scale == "ratio" else form(row.offset)
+    return f"times {row.offset:.2f}" if row.scale == "ratio" else gap(row.offset, form)
 
 
 def _margin(row, form: Callable[[float], str]) -> str:
-    return f"a factor of {row.margin:.2f}" if row.scale == "ratio" else form(row.margin)
+    return f"a factor of {row.margin:.2f}" if row.scale == "ratio" else gap(row.margin, form)
 
 
 def elsewhere(study: Study) -> HTML:
     """The claim's criteria in the repository's other records: a column for each profile and data set."""
     parts = []
     for claim, studies in groupby(study.elsewhere, lambda each: each.claim):
-        named = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each.criteria for each in studies}
-        answers = {name: criteria.set_index(SAME) for name, criteria in named.items()}
+        named = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each for each in studies}
+        criteria = pd.concat([each.criteria for each in named.values()]).drop_duplicates(SAME)
         rows = [
-            {"criterion": _criterion_name(row), "paper": _papers(row)} | _criterion_cells(row, answers)
-            for row in pd.concat(named).drop_duplicates(SAME).itertuples()
+            {"criterion": _criterion_name(row), "paper": _papers(row)}
+            | _criterion_cells(row, named, study, study.recorded)
+            for row in criteria.itertuples()
         ]
         parts.append(table(pd.DataFrame(rows), claim.statement).data)
     return HTML("".join(parts) or f"<p>In other profiles and on other data sets: {MISSING}.</p>")
@@ -387,7 +402,13 @@ def seed_columns(
         for name, each in tables.items():
             found = result[names].merge(each, on=names, how="left")[text]
             result[f"{text}: {name}"] = found.to_numpy()
-    return result
+    ours = [f"{text}: {name}" for text in titles.values() for name in tables]
+    return _ran_first(result, (result[ours] != MISSING).any(axis=1))
+
+
+def _ran_first(rows: pd.DataFrame, ran: pd.Series) -> pd.DataFrame:
+    """The rows in their order, those of which nothing ran after all others."""
+    return pd.concat([rows[ran], rows[~ran]])
 
 
 def seed_table(

@@ -73,6 +73,16 @@ def test_corruption_curves_draw_means_and_seeds():
     assert lines[1].get_ydata().tolist() == [0.2, 0.4, 0.8, 1.0]
 
 
+def test_what_never_came_stands_at_the_upper_edge():
+    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0.5, 1], "time": [1.0, np.inf, np.inf]})
+    other = pd.DataFrame({"model": "inception", "label_corruption": [0, 0.5, 1], "time": np.nan})
+    axes = plots.corruption_curves(pd.concat([frame, other]), "time", "time").axes[0]
+    (edge,) = [line for line in axes.lines if list(line.get_ydata()) == [plots.NEVER] * 2]
+    assert list(edge.get_xdata()) == [0.5, 1]
+    names = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert names == ["AlexNet", "at the upper edge: never"]  # what did not run has no name
+
+
 def test_networks_are_told_apart_without_colour():
     names = [name for name in plots.MODEL_NAMES if name != "inception_v3"]  # never in a figure with the others
     looks = [plots.look(names, name) for name in names]

@@ -16,6 +16,25 @@ def quick():
     return {name: recorded_study(name, "quick") for name in ("randomization", "explicit_regularization")}
 
 
+def test_answers_that_rest_on_the_same_runs_say_so():
+    text = tables.elsewhere(recorded_study("label_corruption", "paper")).data
+    rows = {row.split(":")[0].split(">")[-1]: row for row in text.split("<tr") if "at chance" in row}
+    assert "the same runs" not in rows["Inception is at chance at full corruption"]  # on fewer images there
+    assert "the same runs" in rows["MLP 1x512 is at chance at full corruption"]
+
+
+def test_the_cover_has_the_verdicts_of_other_records():
+    study = recorded_study("randomization", "paper")
+    text = tables.cover_table(study).data
+    for each in study.elsewhere:
+        assert re.search(rf"{each.profile.name}.*?{each.verdict}", text)
+
+
+def test_what_did_not_run_comes_last():
+    rows = pd.DataFrame({"n": [1, 2, 3, 4]})
+    assert tables._ran_first(rows, pd.Series([False, True, False, True]))["n"].tolist() == [2, 4, 1, 3]
+
+
 def test_seeds_are_summed_up_honestly():
     nan = float("nan")
     assert (

@@ -247,10 +247,10 @@ def test_cover_and_readme_show_what_the_record_files_say(claim, profile):
     assert shown["verdict"].split(" ", 1)[1].startswith(expected)
     assert f"{holds.count('yes')} of {len(holds)} criteria hold" in shown["verdict"]
     if not known(values).size:
-        assert "not run" in row[2 if profile == "paper" else 3]
+        assert "not run" in row[3 if profile == "paper" else 4]
     else:
         mean = np.mean(known(values))
-        ours = row[-5]
+        ours = row[-4]
         assert ours.startswith(f"{mean:.2f} " if claim is label_corruption else f"{100 * mean:.2f} %")
         if bounds and not math.isnan(bounds[0]):
             assert shown["95 % interval"] == f"{100 * bounds[0]:.2f} % to {100 * bounds[1]:.2f} %"
