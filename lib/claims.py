@@ -253,15 +253,15 @@ def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
                 published.get((model, name), math.nan),
                 published[model, "none"],
                 headline=(model, name) == ("inception", "random crop + weight decay"),
-                unsettled=_unfitted(off),
+                unsettled=unfitted(off),
             )
 
 
-def _unfitted(rows: pd.DataFrame) -> str:
+def unfitted(rows: pd.DataFrame, margin: Margin = MARGINS["fitted"]) -> str:
     """What is to be said where not all of an arm's runs fitted their training images: what they lack in test accuracy
     is then not for generalization alone."""
     accuracy = rows["train_accuracy"].astype(float).dropna()
-    failed = (accuracy < MARGINS["fitted"].value).sum()
+    failed = (accuracy < margin.value).sum()
     return f"did not fit in {failed} of {len(accuracy)} seeds" if failed else ""
 
 
@@ -289,7 +289,7 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
         MARGINS["marginal"],
         *(table1[each[2]] for each in (on, off)),
         headline=True,
-        unsettled=_unfitted(rows_of(frame, *off)),
+        unsettled=unfitted(rows_of(frame, *off)),
     )
     fig2b = dict(iter(paper.fig2b().query("split == 'test'").groupby("model")))
     for model in CORRUPTION_MODELS:
@@ -311,7 +311,7 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
             arms = [("optimizer", each, model) for each in ("SGD", name)]
             values = (arm(frame, *each, "test_accuracy") for each in arms)
             rows = [rows_of(frame, *each) for each in arms]
-            how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "unsettled": _unfitted(rows[1])}
+            how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "unsettled": unfitted(rows[1])}
             yield Comparison(f"{MODEL_NAMES[model]}, SGD against {name}", ("optimizer", model), *values, **how)
 
 

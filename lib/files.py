@@ -23,26 +23,33 @@ class NoData(InputError):
 def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
     """Download a file into the folder, from the first of its mirrors that serves it intact.
 
+    It gets its name once it is whole: what an interrupted download leaves is begun anew. Processes take turns, and
+    those that waited find the file.
+
     Raises:
         NoData: none does; the message lists what was tried.
     """
-    from torchvision.datasets.utils import download_url
+    from torchvision.datasets.utils import check_integrity, download_url
 
     tried = []
     default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent host would hang for ever
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for url in urls:
-            for attempt in range(ATTEMPTS):
-                time.sleep(attempt)
-                try:
-                    download_url(url, str(folder), name, md5)
-                    return folder / name
-                except (OSError, RuntimeError) as error:  # no connection, or a wrong md5
-                    (folder / name).unlink(missing_ok=True)
-                    problem = one_line(error)
-            tried.append(f"{url} ({problem})")
+        partial = folder / f"{name}.partial"
+        with locked(folder / f"{name}.lock"):
+            if check_integrity(str(folder / name), md5):
+                return folder / name
+            for url in urls:
+                for attempt in range(ATTEMPTS):
+                    time.sleep(attempt)
+                    try:
+                        download_url(url, str(folder), partial.name, md5)
+                        return partial.replace(folder / name)
+                    except (OSError, RuntimeError) as error:  # no connection, or a wrong md5
+                        partial.unlink(missing_ok=True)
+                        problem = one_line(error)
+                tried.append(f"{url} ({problem})")
     except OSError as error:
         tried.append(f"cannot write to {folder} ({one_line(error)})")
     finally:

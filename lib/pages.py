@@ -140,12 +140,7 @@ def title(*studies: Study) -> HTML:
     if studies[0].recorded is studies[0]:
         parts.popitem()
     verdicts = "; ".join(f"{what}: {word(overall(verdicts))}" for what, verdicts in parts.items())
-    counts = "; ".join(f"{what}: {_counts(verdicts)}" for what, verdicts in parts.items())
-    return HTML(f"<h1>Does it replicate? <small>{verdicts}</small></h1><p>Claims {counts}.</p>")
-
-
-def _counts(verdicts: list[str]) -> str:
-    return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
+    return HTML(f"<h1>Does it replicate? <small>{verdicts}</small></h1>")
 
 
 def data_text(*studies: Study) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lib import paper
-from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches
+from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches, unfitted
 from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.profiles import PHOTOGRAPHS, V3
 
@@ -48,6 +48,7 @@ def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
             published["none"],
             headline=name == published.index[0],
             paper_chance=IMAGENET_CHANCE,
+            unsettled=unfitted(off, MARGINS["fitted, ImageNet"]),
         )
 
 

@@ -198,7 +198,7 @@ def _corruption_axes(
     for name in names:
         part = frame.loc[frame["model"] == name, ["label_corruption", value]].astype(float)
         style = look(names, name)
-        if (never := part.loc[np.isinf(part[value]), "label_corruption"]).any():
+        if len(never := part.loc[np.isinf(part[value]), "label_corruption"]):
             marks = {"marker": style["marker"], "color": style["color"], "linestyle": "none", "markersize": 5}
             axes.plot(never, [NEVER] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
             extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
@@ -220,7 +220,7 @@ def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str, per: st
     panels = list(dict.fromkeys(history[per]))
     figure = Figure(figsize=(max(7.5, 3.2 * len(panels)), 3.6))
     names = sorted(set(history[by]))
-    for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    for axes, panel in zip(np.atleast_1d(figure.subplots(1, max(1, len(panels)))), panels, strict=False):
         _lines(axes, history[history[per] == panel], by, names, "epoch", value)
         axes.set(title=MODEL_NAMES.get(panel, panel), xlabel="epoch")
     figure.axes[0].set_ylabel(label)

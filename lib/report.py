@@ -44,7 +44,7 @@ from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
 from lib.runs import RunStore
-from lib.study import Study, dataset_of, is_current, recorded_study, run_counts, trains
+from lib.study import Study, current_record, dataset_of, recorded_runs, recorded_study, run_counts, trains
 from lib.sweep import train_missing
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -148,10 +148,10 @@ def copy_records(store: RunStore, folder: Path) -> None:
     """Put the records beside the pages, the repository's own too, so that links hold wherever the report is taken."""
     target = folder / "runs"
     shutil.rmtree(target, ignore_errors=True)
-    for root in (RECORDED, store.root):
+    for root in filter(Path.is_dir, (RECORDED, store.root)):  # a store that nothing was trained into is none
         shutil.copytree(root, target, ignore=shutil.ignore_patterns(".*", "*.partial"), dirs_exist_ok=True)
     for path in target.rglob("*.json"):
-        if not is_current(path):
+        if not current_record(path):
             path.unlink()  # of another recipe: no page shows it
 
 
@@ -171,7 +171,9 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     runs = [arm.run for claim in claims for arm in claim_arms(claim, profile, choice.dataset)]
     print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(set(runs))} runs")
     folder.mkdir(parents=True, exist_ok=True)
-    if trains(profile, choice.device):
+    if recorded_runs(runs, choice.dataset, store).keys() >= set(runs):
+        print("every run is recorded: nothing is trained")
+    elif trains(profile, choice.device):
         dataset = load_dataset(choice.dataset, classes=profile.sizes[choice.dataset].classes)
         summary = train_missing(runs, dataset, store, choice.device)
         if summary.failed:

@@ -155,12 +155,14 @@ class Record:
         """Read what to_json wrote.
 
         Raises:
-            ValueError, KeyError, TypeError: not such a text, or its key does not match its settings.
+            ValueError: not such a text, or its key does not match its settings.
         """
         values = json.loads(text)
-        key, _ = values.pop("key"), values.pop("recipe")
-        values["run"] = Run(**values["run"])
-        record = cls(**values)
+        try:
+            key, _ = values.pop("key"), values.pop("recipe")
+            record = cls(**values | {"run": Run(**values["run"])})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a record: {error!r}") from error
         if record.key != key:
             raise ValueError(f"key {key} does not belong to these settings")
         return record
@@ -187,7 +189,7 @@ class RunStore:
             return record
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except ValueError as error:
             print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
             return None
 

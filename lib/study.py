@@ -1,8 +1,13 @@
-"""One claim at one size: what a notebook works with. Opening it trains what has no record, but for the paper's size on
-a CPU: that is rendered from the records there are."""
+"""One claim at one size: what a notebook works with.
+
+Records that answer all of it are rendered, whichever copy of the data set they were made on: a copy's fingerprint
+differs where some of its images are not bit-exact. Else opening it trains what the copy at hand has no record of, but
+for the paper's size on a CPU: that is rendered from the records there are.
+"""
 
 import functools
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -168,6 +173,10 @@ def open_study(
     if not trains(size, device):
         return _read(claim, size, name, store, seeds is None)
     data = load_dataset(name, classes=size.sizes[name].classes)
+    read = _read(claim, size, name, store, seeds is None, data.fingerprint)
+    recorded, needed = run_counts(read)
+    if recorded == needed:
+        return replace(read, dataset=data)
     if seeds is None:
         size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
     arms = claim_arms(claim, size, data.name)
@@ -196,9 +205,19 @@ def dataset_of(profile: Profile, dataset: str, device: str) -> str:
     return "cifar10" if dataset == "auto" and not trains(profile, device) else resolve_dataset(dataset)
 
 
-def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: bool) -> Study:
-    """What a store's records say of a claim, on whatever copy of the data set they were made."""
-    found = {record.run: record for record in stored_records(store.root / dataset)}
+def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, own: str = "") -> dict[Run, Record]:
+    """A store's records, all made on one copy of a data set: on that which has the most of these runs, of such copies
+    on the own one, by its fingerprint."""
+    copies, runs = defaultdict(dict), set(runs)
+    for record in stored_records(store.root / dataset):
+        copies[record.fingerprint][record.run] = record
+    most = sorted(copies, key=lambda copy: (len(runs & copies[copy].keys()), copy == own))
+    return copies[most[-1]] if most else {}
+
+
+def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: bool, own: str = "") -> Study:
+    """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand."""
+    found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, own)
     if more_seeds:
         size = _with_recorded_seeds(claim, size, dataset, found.__contains__)
     arms = claim_arms(claim, size, dataset)
@@ -208,12 +227,16 @@ def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: 
 
 
 def open_studies(
-    profile: str = "auto", dataset: str = "auto", device: str = "auto", seeds: int | None = None
+    profile: str = "auto",
+    dataset: str = "auto",
+    device: str = "auto",
+    seeds: int | None = None,
+    rates: list[float] | None = None,
 ) -> list[Study]:
     """Open every claim that is asked of a data set; arguments and errors as open_study's."""
     size = resolve_profile(profile, resolve_device(device))
     name = dataset_of(size, dataset, resolve_device(device))
-    return [open_study(claim, profile, name, device, seeds) for claim in claims_of(name)]
+    return [open_study(claim, profile, name, device, seeds, rates) for claim in claims_of(name)]
 
 
 def recorded_study(claim: str, profile: str = "paper", dataset: str = "cifar10") -> Study:
@@ -231,16 +254,21 @@ def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: C
         profile = wider
 
 
-def is_current(path: Path) -> bool:
-    """Whether a record's file is whole and of today's recipe; another is no evidence."""
-    try:
-        Record.from_json(path.read_text())
-    except (ValueError, KeyError, TypeError):
-        return False
-    return True
+def stored_records(folder: Path) -> list[Record]:
+    """Every current record below a folder, in the order of the files' names."""
+    found = (current_record(path) for path in sorted(folder.rglob("*.json")))
+    return [record for record in found if record]
+
+
+def current_record(path: Path) -> Record | None:
+    """The record in a file; None where it is not whole or not of today's recipe: that is no evidence."""
+    return _parsed(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @functools.cache
-def stored_records(folder: Path) -> list[Record]:
-    """Every current record below a folder, in the order of the files' names."""
-    return [Record.from_json(path.read_text()) for path in sorted(folder.rglob("*.json")) if is_current(path)]
+def _parsed(path: Path, changed: int) -> Record | None:
+    """Each state of a file is read once."""
+    try:
+        return Record.from_json(path.read_text())
+    except ValueError:
+        return None

@@ -143,7 +143,7 @@ class _Sweep:
                 done, _ = wait(self.futures, timeout=POLL, return_when=FIRST_COMPLETED)
                 busy = [run for future in done for run in self._collect(future, bar)]
                 bar.update(itertools.chain(*self.futures.values()))
-                if busy and not self.futures:
+                if busy:
                     time.sleep(BUSY_WAIT)
                 self._submit([(run,) for run in busy])
         except BaseException:

@@ -74,11 +74,11 @@ def test_corruption_curves_draw_means_and_seeds():
 
 
 def test_what_never_came_stands_at_the_upper_edge():
-    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0.5, 1], "time": [1.0, np.inf, np.inf]})
+    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0.5, 1], "time": [np.inf, 1.0, np.inf]})
     other = pd.DataFrame({"model": "inception", "label_corruption": [0, 0.5, 1], "time": np.nan})
     axes = plots.corruption_curves(pd.concat([frame, other]), "time", "time").axes[0]
     (edge,) = [line for line in axes.lines if list(line.get_ydata()) == [plots.NEVER] * 2]
-    assert list(edge.get_xdata()) == [0.5, 1]
+    assert list(edge.get_xdata()) == [0, 1]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
     assert names == ["AlexNet", "at the upper edge: never"]  # what did not run has no name
 

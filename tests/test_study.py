@@ -10,7 +10,7 @@ from lib.config import RECORDED
 from lib.experiments import claim_arms
 from lib.profiles import PROFILES, with_parameters
 from lib.runs import RunStore
-from lib.study import is_current, open_studies, open_study, recorded_study, run_counts, stored_records, trains
+from lib.study import current_record, open_studies, open_study, recorded_study, run_counts, stored_records, trains
 from lib.training import train
 
 
@@ -55,12 +55,37 @@ def test_recorded_runs_need_no_data_set(monkeypatch, tmp_path):
 
 
 def test_only_whole_records_of_todays_recipe_count(tmp_path):
-    whole = next(path for path in sorted(RECORDED.rglob("*.json")) if is_current(path))
+    whole = next(path for path in sorted(RECORDED.rglob("*.json")) if current_record(path))
     text = whole.read_text()
     for name, content in {"a": text, "b": text.replace('"seed": ', '"seed": 9'), "c": text[1:]}.items():
         (tmp_path / f"{name}.json").write_text(content)
-    assert [is_current(tmp_path / f"{name}.json") for name in "abc"] == [True, False, False]
+    (tmp_path / "d.json").write_text("null")
+    (tmp_path / "e.json").symlink_to(tmp_path / "nowhere")
+    assert [bool(current_record(tmp_path / f"{name}.json")) for name in "abcde"] == [True, *[False] * 4]
     assert len(stored_records(tmp_path)) == 1
+    shutil.copy(tmp_path / "a.json", tmp_path / "f.json")
+    assert len(stored_records(tmp_path)) == 2  # as a sweep beside the page adds them
+
+
+def test_records_of_another_copy_of_the_data_are_shown_where_they_are_whole(digits, small_run, tmp_path, monkeypatch):
+    arms = claim_arms("label_corruption", PROFILES["smoke"], "digits")
+    store, record = RunStore(tmp_path), train(small_run, digits)
+    monkeypatch.setenv("STORE", str(tmp_path))
+    monkeypatch.setattr(study, "records", lambda *_: pytest.fail("trained"))
+    for arm in arms:
+        store.save(replace(record, run=arm.run, fingerprint="f" * 64))
+    opened = functools.partial(study.open_study, "label_corruption", "smoke", "digits", "cpu")
+    assert {each.fingerprint for each in opened().records} == {"f" * 64}
+    assert opened().dataset.fingerprint == digits.fingerprint  # what the page draws is what is here
+    for arm in arms[1:]:
+        store.save(replace(record, run=arm.run))
+    assert {each.fingerprint for each in opened().records} == {"f" * 64}  # never of two copies
+    store.save(replace(record, run=arms[0].run))
+    assert {each.fingerprint for each in opened().records} == {digits.fingerprint}
+    store.path(arms[0].run, digits.fingerprint).unlink()
+    store.path(arms[0].run, "f" * 64).unlink()
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        opened()
 
 
 def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, small_run, tmp_path, monkeypatch):
