@@ -263,8 +263,8 @@ def _implicit_regularization(profile: Profile) -> Iterator[Row]:
     models = " and ".join(MODEL_NAMES[model] for model in profile.large_steps)
     yield (
         "optimizers", "an argument about linear models; no experiment", f"{models}: full-batch gradient descent with "
-        f"momentum, batches {LARGE_BATCH} times as large (both at a constant learning rate), Adam at "
-        f"{ADAM_LEARNING_RATE:g}",
+        f"momentum, batches {LARGE_BATCH} times as large (both at a constant learning rate), such batches at "
+        f"{LARGE_BATCH} times the usual rate and its decay, Adam at {ADAM_LEARNING_RATE:g}",
         "asks of SGD what the paper asks of the others", "rows without a value of the paper's",
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from lib.profiles import PHOTOGRAPHS, V3, Profile, Setting
 from lib.runs import Record, Run, runs_frame
 
 ADAM_LEARNING_RATE = 1e-3  # Kingma & Ba's default
-LARGE_BATCH = 4  # times the usual batch
+LARGE_BATCH = 4  # times the usual batch, at a constant rate or at so many times the usual one (Goyal et al., 2017)
 RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("original", 0.0),
     ("original", 1.0),
@@ -169,6 +169,8 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             size = {"batch_size": LARGE_BATCH * run.batch_size, "epochs": LARGE_BATCH * run.epochs}  # steps as many
             larger = replace(large, **size)
             yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}", larger)
+            scaled = {"batch_size": LARGE_BATCH * run.batch_size, "learning_rate": LARGE_BATCH * run.learning_rate}
+            yield Arm("optimizer", f"SGD, batch and rate x {LARGE_BATCH}", replace(run, **scaled))
             yield Arm("optimizer", "full-batch gradient descent", replace(large, batch_size=None))
             yield Arm("optimizer", "Adam", replace(run, optimizer="adam", learning_rate=ADAM_LEARNING_RATE))
 

@@ -33,6 +33,18 @@ def test_download_retries(serve, tmp_path):
     assert tries.count("/flaky") > 1
 
 
+def test_what_an_interrupted_download_left_is_begun_anew(serve, tmp_path):
+    host, _ = serve(CONTENT)
+    (tmp_path / "name.partial").write_bytes(CONTENT[:3])
+    assert download(urls(host, "good"), tmp_path, "name", MD5).read_bytes() == CONTENT
+    assert not (tmp_path / "name.partial").exists()
+
+
+def test_a_file_that_another_process_has_downloaded_is_taken(tmp_path):
+    (tmp_path / "name").write_bytes(CONTENT)
+    assert download(["http://127.0.0.1:9/x"], tmp_path, "name", MD5) == tmp_path / "name"
+
+
 def test_download_names_what_it_tried_and_leaves_nothing(serve, tmp_path):
     host, _ = serve(CONTENT)
     with pytest.raises(NoData, match=f"{host}/missing .*503.*{host}/bad "):
