@@ -4,5 +4,5 @@ Data flows one way, and no module imports one to its right:
 config, statistics, provenance -> splits, files, sources, packing, cifar10, imagenet, data -> preprocessing, corruption
 -> runs -> inputs, feed, distributed -> models, optimizers, engine, training -> paper, profiles, experiments
 -> progress, sweep, bench -> criteria, claims, photo_claims, agreement -> study
--> plots, deviations, pages, tables, results -> report
+-> plots, findings, deviations, pages, tables, results -> report
 """

@@ -8,7 +8,7 @@ Only runs at the paper's size can answer.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -136,11 +136,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
             }
             | {
                 name: float(row.paper * np.exp(x) if is_ratio else row.paper + x)
-                for name, x in zip(("ours", "low", "high"), offset, strict=True)
-            }
-            | {
-                name: float(row.paper * np.exp(x) if is_ratio else row.paper + x)
-                for name, x in zip(("run_low", "run_high"), run[1:], strict=True)
+                for name, x in zip(("ours", "low", "high", "run_low", "run_high"), (*offset, *run[1:]), strict=True)
             }
             | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
             | dict(zip(("offset", "offset_low", "offset_high"), map(back, offset), strict=True))
@@ -151,14 +147,14 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
     return pd.DataFrame(result)
 
 
-def _accuracies(frame: pd.DataFrame, row, group: str, source: str) -> Iterator[Row]:
+def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
     """A row of Table 1: training accuracy, and test accuracy with what its regularizers add."""
     for split in SPLITS:
         column, margin = f"{split}_accuracy", MARGINS["fit" if split == "train" else "accuracy"]
         values = arm(frame, group, row.arm, row.model, column)
         what = "training" if split == "train" else "test"
         text = f"{MODEL_NAMES[row.model]}, {row.arm}: {what} accuracy"
-        yield Row(source, text, (group, row.model), values, getattr(row, column), margin)
+        yield Row("Table 1", text, (group, row.model), values, getattr(row, column), margin)
 
 
 def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
@@ -174,7 +170,7 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
         text, longer = f"time to fit {name} over that of true labels", np.log(times[name])
         yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
     for row in paper.table1().query("labels == 'random'").itertuples():
-        yield from _accuracies(frame, row._replace(arm="random labels"), "random labels", "Table 1")
+        yield from _accuracies(frame, row._replace(arm="random labels"), "random labels")
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
@@ -204,10 +200,10 @@ def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
     table1 = paper.table1().query("labels == 'true'")
     plain = table1.query("arm == 'none'").set_index("model")["test_accuracy"]
     for row in table1.itertuples():
-        train, test = _accuracies(frame, row, row.group, "Table 1")
+        train, test = _accuracies(frame, row, row.group)
         adds = test.values - arm(frame, row.group, "none", row.model, "test_accuracy")
         yield train
-        yield Row(**vars(test) | {"contrast": adds, "paper_contrast": row.test_accuracy - plain[row.model]})
+        yield replace(test, contrast=adds, paper_contrast=row.test_accuracy - plain[row.model])
     for row in paper.table4().itertuples():
         column, label, runs = paper.table4_column(row.arm), MODEL_NAMES[row.model], ("Table 4", row.model)
         values = arm(frame, "Table 4", row.arm, row.model, column)

@@ -1,11 +1,10 @@
-"""Load a data set by name, whole or in part.
+"""Load a data set by name, all or some of its classes.
 
 Every data set has the same form, so all that follows works on each of them. scikit-learn's handwritten digits
 stand in where CIFAR-10 cannot be had.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from lib.cifar10 import cifar10
 from lib.config import data_root, one_of
 from lib.files import NoData
 from lib.imagenet import photographs
-from lib.splits import Dataset, Split, fingerprint, some_classes, stratified_order, stratified_subset
+from lib.splits import Dataset, Split, fingerprint, some_classes, stratified_order
 
 IMAGES = {  # as published
     "cifar10": {"train": 50_000, "test": 10_000},
@@ -26,32 +25,23 @@ IMAGES = {  # as published
 DATASETS = ("auto", *IMAGES)
 
 
-def load_dataset(
-    name: str, root: Path | None = None, train_size: int | None = None, seed: int = 0, classes: int | None = None
-) -> Dataset:
-    """Load one of DATASETS, whole or in part.
+def load_dataset(name: str, root: Path | None = None, classes: int | None = None) -> Dataset:
+    """Load one of DATASETS, all or some of its classes.
 
     Args:
         name: 'auto' is CIFAR-10 where it can be had, else digits.
         root: the user's data folder; DATA_ROOT by default.
-        train_size: images in a stratified subset of the training set drawn with the seed; None: all.
         classes: how many of the classes, evenly spaced over their sorted list and labelled from 0; None: all.
 
-    The fingerprint is that of the whole training and test sets of these classes, whatever the subset.
-
     Raises:
-        InputError: unknown name, damaged data, no room for the decoded images, a subset larger than the set, or a
-            number of classes that is not between 2 and those there are.
+        InputError: unknown name, damaged data, no room for the decoded images, or a number of classes that is not
+            between 2 and those there are.
         NoData: a data set by name, and none to be had.
     """
     name, root = resolve_dataset(name, root), root or data_root()
     if name in ("imagenet", "tiny-imagenet"):
-        dataset = photographs(name, root, classes)
-    else:
-        dataset = some_classes(cifar10(root) if name == "cifar10" else _digits(), classes)
-    if train_size is None:
-        return dataset
-    return replace(dataset, train=stratified_subset(dataset.train, train_size, seed), inexact={})
+        return photographs(name, root, classes)
+    return some_classes(cifar10(root) if name == "cifar10" else _digits(), classes)
 
 
 def resolve_dataset(name: str, root: Path | None = None) -> str:

@@ -110,14 +110,21 @@ class Engine:
     # --- what it trains ---
 
     def load(self, runs: Sequence[Run], inputs: Sequence[Inputs], states: Sequence[State]) -> None:
-        """Put K runs, their data and their states in place; what a state lacks starts at zero."""
+        """Put K runs, their data and their states in place; what a state lacks starts at zero.
+
+        Raises:
+            InputError: a batch has fewer images than there are processes to share it.
+        """
         self.runs = tuple(runs)
         if self.stream:
             self.stream.wait_stream(torch.cuda.default_stream())  # where the inputs were made
         with self._on_stream():
             self._load_data(inputs)
             self.optimizer.weight_decays.copy_(torch.tensor([run.weight_decay for run in runs]))
-            self._decide("decays", any(run.weight_decay for run in runs))
+            decays = any(run.weight_decay for run in runs)
+            if decays != self.optimizer.decays:  # decides which operations a step has
+                self.graphs.clear()
+                self.optimizer.decays = decays
             if self.stream and not self.graphs:
                 self._record()
             for index, state in enumerate(states):
@@ -161,12 +168,6 @@ class Engine:
         else:
             self.graphs.clear()
             setattr(self, name, value.clone() if self.stream else value)
-
-    def _decide(self, name: str, value: bool) -> None:
-        """Set a switch of the optimizer that decides which operations a step has."""
-        if getattr(self.optimizer, name) != value:
-            self.graphs.clear()
-            setattr(self.optimizer, name, value)
 
     def state(self, index: int) -> State:
         """A copy, on the CPU, of all that one run needs to go on at the point where it stands."""

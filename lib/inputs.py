@@ -5,7 +5,7 @@ What fits lies on the device as one tensor, and there is no loader. Photographs 
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -61,7 +61,7 @@ class InputMaker:
         """
         self._check(run)
         subset = stratified_subset(self._train(run), run.train_size, run.seed)
-        dataset, size = Dataset(**vars(self.dataset) | {"train": subset}), self.size(run)
+        dataset, size = replace(self.dataset, train=subset), self.size(run)
         randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size)
         train, validation = _hold_out(randomized.train, run.validation_size, run.seed)
         augmented, by_seed = is_augmented(run), run.pixels != "original" or run.train_size or run.validation_size

@@ -51,7 +51,7 @@ class Concatenate(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-def inception(num_classes: int, image_size: int, width: float, batch_norm: bool = True) -> nn.Sequential:
+def inception(num_classes: int, width: float, batch_norm: bool = True) -> nn.Sequential:
     """The paper's small Inception: 1,649,402 parameters at width 1, with or without batch norm.
 
     Its module is convolution, batch norm, ReLU. Norm and ReLU work channel by channel, so they follow the
@@ -222,7 +222,7 @@ def build_model(
     if name == "inception_v3":
         model = inception_v3(num_classes, width, dropout)
     elif name.startswith("inception"):
-        model = inception(num_classes, image_size, width, batch_norm=name == "inception")
+        model = inception(num_classes, width, batch_norm=name == "inception")
     elif name == "alexnet":
         model = alexnet(num_classes, image_size, width, dropout, lrn)
     else:

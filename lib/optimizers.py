@@ -41,7 +41,7 @@ class Optimizer:
         """Update all parameters from their gradients, in the order of `parameters`."""
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
             if self.decays and name.endswith("weight") and parameter.dim() > 1:  # a scale has one
-                gradient = gradient.addcmul(parameter, _along(self.weight_decays, parameter))
+                gradient = gradient.addcmul(parameter, _along(self.weight_decays))
             self._update(name, parameter, gradient)
 
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
@@ -60,7 +60,7 @@ class SGD(Optimizer):
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         velocity = self.buffers[f"velocity.{name}"]
         torch.add(gradient, velocity, alpha=self.momentum, out=velocity)
-        parameter.addcmul_(velocity, _along(self.rates, parameter), value=-1)
+        parameter.addcmul_(velocity, _along(self.rates), value=-1)
 
 
 class Adam(Optimizer):
@@ -82,10 +82,10 @@ class Adam(Optimizer):
         beta1, beta2 = ADAM_BETAS
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        steps = _along(self.buffers["steps"], parameter)
+        steps = _along(self.buffers["steps"])
         weight1, weight2 = (-torch.expm1(steps * math.log(beta)) for beta in ADAM_BETAS)  # 1 - beta ** steps
         scale = (square / weight2).sqrt_().add_(ADAM_EPSILON)
-        rate = _along(self.rates, parameter) / weight1
+        rate = _along(self.rates) / weight1
         parameter.sub_(rate * mean / scale)
 
 
@@ -106,7 +106,7 @@ class RMSProp(Optimizer):
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         velocity, less = (self.buffers[f"{kind}.{name}"] for kind in self.kinds)
         less.mul_(RMSPROP_DECAY).addcmul_(gradient, gradient, value=1 - RMSPROP_DECAY).sub_(1 - RMSPROP_DECAY)
-        step = gradient * torch.rsqrt(less + (1 + RMSPROP_EPSILON)) * _along(self.rates, parameter)
+        step = gradient * torch.rsqrt(less + (1 + RMSPROP_EPSILON)) * _along(self.rates)
         torch.add(step, velocity, alpha=self.momentum, out=velocity)
         parameter.sub_(velocity)
 
@@ -129,6 +129,6 @@ def build_optimizer(name: str, parameters: dict[str, Tensor], count: int, moment
     return (SGD if name == "sgd" else RMSProp)(parameters, count, momentum)
 
 
-def _along(values: Tensor, parameter: Tensor) -> Tensor:
+def _along(values: Tensor) -> Tensor:
     """Values [K], one a network, in a shape that broadcasts over a parameter."""
     return values.view(-1, 1, 1) if len(values) > 1 else values[0]

@@ -215,14 +215,14 @@ def _corruption_axes(
     _legend(axes, names, extra, markers=True)
 
 
-def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str, per: str = "model") -> Figure:
-    """A value by epoch: one panel for each value of `per`, one line for each seed and value of `by`."""
-    panels = list(dict.fromkeys(history[per]))
+def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str) -> Figure:
+    """A value by epoch: one panel for each network, one line for each seed and value of `by`."""
+    panels = list(dict.fromkeys(history["model"]))
     figure = Figure(figsize=(max(7.5, 3.2 * len(panels)), 3.6))
     names = sorted(set(history[by]))
     for axes, panel in zip(np.atleast_1d(figure.subplots(1, max(1, len(panels)))), panels, strict=False):
-        _lines(axes, history[history[per] == panel], by, names, "epoch", value)
-        axes.set(title=MODEL_NAMES.get(panel, panel), xlabel="epoch")
+        _lines(axes, history[history["model"] == panel], by, names, "epoch", value)
+        axes.set(title=MODEL_NAMES[panel], xlabel="epoch")
     figure.axes[0].set_ylabel(label)
     _legend(figure.axes[-1], names, {})
     return figure

@@ -4,7 +4,6 @@ python -m lib.report --profile quick --dataset cifar10
 """
 
 import argparse
-import functools
 import io
 import logging
 import os
@@ -335,4 +334,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(functools.partial(main)))
+    sys.exit(run_command(main))

@@ -138,14 +138,17 @@ class _Sweep:
     def drain(self, units: list[Unit], bar: Bar) -> Summary:
         """Work until every run has its record, failed, or was left at the time limit."""
         try:
-            self._submit(units)
-            while self.futures:
+            waiting = list(units)
+            while waiting or self.futures:
+                width = 1 if isinstance(self.executor, _Here) else len(waiting)  # each is then done before the next
+                self._submit(waiting[:width])
+                del waiting[:width]
                 done, _ = wait(self.futures, timeout=POLL, return_when=FIRST_COMPLETED)
                 busy = [run for future in done for run in self._collect(future, bar)]
                 bar.update(itertools.chain(*self.futures.values()))
                 if busy:
                     time.sleep(BUSY_WAIT)
-                self._submit([(run,) for run in busy])
+                waiting += [(run,) for run in busy]
         except BaseException:
             self.stop.touch()
             raise

@@ -23,12 +23,6 @@ def test_digits_have_cifars_shape_and_a_stratified_split(digits):
     assert load_dataset("digits").fingerprint == digits.fingerprint
 
 
-def test_loading_a_subset_keeps_the_whole_sets_fingerprint(digits):
-    subset = load_dataset("digits", train_size=50, seed=3)
-    assert len(subset.train) == 50
-    assert subset.fingerprint == digits.fingerprint
-
-
 def test_some_classes_are_evenly_spaced_and_have_a_fingerprint_of_their_own(digits):
     some = load_dataset("digits", classes=3)
     assert some.classes == ("0", "3", "6")
@@ -36,7 +30,6 @@ def test_some_classes_are_evenly_spaced_and_have_a_fingerprint_of_their_own(digi
         assert split.labels.unique().tolist() == [0, 1, 2]
         assert torch.equal(split.images[split.labels == 2], whole.images[whole.labels == 6])
     assert some.fingerprint != digits.fingerprint
-    assert load_dataset("digits", classes=3, train_size=50).fingerprint == some.fingerprint
     assert load_dataset("digits", classes=10).fingerprint == digits.fingerprint
 
 

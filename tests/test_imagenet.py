@@ -107,11 +107,10 @@ def test_parquet_of_one_split_is_refused(tmp_path):
 def test_some_classes_of_a_tree(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGE_SIZE", "32")
     write_tree(tmp_path / "imagenet")
-    dataset = load_dataset("imagenet", tmp_path, classes=2, train_size=4)
+    dataset = load_dataset("imagenet", tmp_path, classes=2)
     assert dataset.classes == ("n01", "n02")
-    assert dataset.train.labels.tolist() == [0, 0, 1, 1]
+    assert dataset.train.labels.unique().tolist() == [0, 1]
     assert dataset.test.images.shape == (4, 3, 32, 32)
-    assert dataset.fingerprint == load_dataset("imagenet", tmp_path, classes=2).fingerprint
 
 
 # --- the official archives ----------------------------------------------------------------------------
