@@ -164,6 +164,11 @@ def ribbon(profile: str, data: str) -> str:
     return f"Profile {profile} on {data}: reduced. Not the full result."
 
 
+def seed_numbers(*studies: Study) -> str:
+    """How many seeds some studies have: of one claim more may be recorded than of another."""
+    return " or ".join(map(str, sorted({len(study.profile.seeds) for study in studies})))
+
+
 def banner(*studies: Study) -> HTML:
     """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
     profile, data = studies[0].profile, studies[0].data
@@ -171,7 +176,7 @@ def banner(*studies: Study) -> HTML:
     facts = {
         "Profile": f"{profile.name}: {profile.about}",
         "Data": data_text(*studies),
-        "Seeds": str(len(profile.seeds)),
+        "Seeds": seed_numbers(*studies),
         "Hardware": _joined(record.provenance["hardware"] for study in studies for record in study.records),
     }
     warnings = []
@@ -269,7 +274,7 @@ def provenance(*studies: Study) -> HTML:
     study = studies[0]
     records = list({record.key: record for each in studies for record in each.records}.values())
     facts = {
-        "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_parameters(study)}",
+        "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_parameters(*studies)}",
         "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
         "Training time": f"{_total_seconds(records) / 60:.1f} minutes in all",
         "Trained": _span(record.provenance["started"][:10] for record in records),
@@ -283,13 +288,15 @@ def provenance(*studies: Study) -> HTML:
     return HTML(f'<dl class="provenance">{rows}</dl>')
 
 
-def _parameters(study: Study) -> str:
-    """What to add to the command where the seeds or rates are not the profile's own."""
-    own, given = PROFILES[study.profile.name], []
-    if study.profile.seeds != own.seeds:
-        given.append(f"seeds={len(study.profile.seeds)}")
-    if study.profile.rates != own.rates:
-        given.append(f"rates={json.dumps(study.profile.rates).replace(' ', '')}")
+def _parameters(*studies: Study) -> str:
+    """What to add to the command where the seeds or rates are not the profile's own; claims of which different numbers
+    of seeds are recorded have no number in common, and without one each takes what is recorded."""
+    profile, given = studies[0].profile, []
+    own, numbers = PROFILES[profile.name], {study.profile.seeds for study in studies}
+    if len(numbers) == 1 and profile.seeds != own.seeds:
+        given.append(f"seeds={len(profile.seeds)}")
+    if profile.rates != own.rates:
+        given.append(f"rates={json.dumps(profile.rates).replace(' ', '')}")
     return f" PARAMETERS='{' '.join(given)}'" if given else ""
 
 

@@ -38,7 +38,7 @@ from lib.criteria import VERDICTS, tally
 from lib.data import DATASETS, load_dataset
 from lib.deviations import deviations
 from lib.experiments import claim_arms
-from lib.pages import data_text, ribbon
+from lib.pages import data_text, ribbon, seed_numbers
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
@@ -265,7 +265,7 @@ def _readme_basis(studies: list[Study]) -> str:
     if not hardware:
         return "not run yet."
     found, needed = run_counts(*studies)
-    counts = f"{found} of {needed} runs recorded, {len(studies[0].profile.seeds)} seeds"
+    counts = f"{found} of {needed} runs recorded, {seed_numbers(*studies)} seeds"
     return f"{counts}, on {hardware}. Data: {data_text(*studies)}"
 
 

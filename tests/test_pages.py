@@ -1,9 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
 
 from lib import pages
+from lib.profiles import with_parameters
 from lib.study import recorded_study
 
 
@@ -52,6 +54,14 @@ def test_the_recorded_runs_are_a_column_of_their_own_unless_they_are_the_page():
     titles = pages.title(quick).data, pages.title(full).data
     assert ["profile quick, reduced" in title for title in titles] == [True, False]
     assert all("at the paper's size" in title for title in titles)
+
+
+def test_claims_of_which_different_seeds_are_recorded_have_no_number_in_common():
+    study = recorded_study("randomization", "quick")
+    few, many = (replace(study, profile=with_parameters(study.profile, seeds=seeds)) for seeds in (5, 10))
+    assert pages.seed_numbers(few, many, few) == "5 or 10"
+    assert "seeds=" not in pages.provenance(few, many).data
+    assert "seeds=5" in pages.provenance(few, few).data
 
 
 def test_every_link_to_runs_has_its_place():
