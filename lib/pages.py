@@ -57,7 +57,7 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
 
 def percent(value: float) -> str:
     """A fraction as per cent with two decimals; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:.2f}\N{NO-BREAK SPACE}%"
+    return MISSING if pd.isna(value) else f"{100 * value:z.2f}\N{NO-BREAK SPACE}%"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -70,7 +70,7 @@ def number(value: float, digits: int = 3) -> str:
 
 def points(value: float) -> str:
     """A difference of accuracies in points; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:.2f}"
+    return MISSING if pd.isna(value) else f"{100 * value:z.2f}"
 
 
 def gap(value: float, form: Callable[[float], str]) -> str:

@@ -146,14 +146,22 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
     here = set(study.criteria[SAME].itertuples(index=False, name=None))
-    rows = []
+    rows, reasons = [], set()
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
         bounds = _range(row.required_low, row.required_high, form_of(row.quantity))
-        why = f"<br><small>{html.escape(row.why)}; asked of {row.asked_of}</small>"
+        why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
         runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
         rows.append(values | _criterion_cells(row, columns(study), study.recorded) | {"runs": runs})
     return table(pd.DataFrame(rows))
+
+
+def _once(reason: str, told: set[str]) -> str:
+    """A reason where it is told first in a table; told: those it has told."""
+    if reason in told:
+        return "reason above"
+    told.add(reason)
+    return html.escape(reason)
 
 
 def _criterion_name(row) -> str:
@@ -172,8 +180,8 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
         cells[name] = "not asked"
         if key in study.answers.index:
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
-            keys = study.keys(*runs)
-            if keys and any(keys <= other.keys(*runs) for other in shown if other is not study):
+            ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
+            if ran and any(keys <= other.keys(*runs) for other in shown if other is not study):
                 cells[name] += "<br><small>the same runs</small>"
     return cells
 
@@ -232,8 +240,9 @@ def _p(value: float) -> str:
 
 def agreement_table(study: Study) -> HTML:
     """The paper's numbers row by row, the recorded runs held against each, and these runs beside them."""
-    rows = []
-    for place, row in enumerate(study.recorded.agreement.itertuples()):
+    ran = (study.recorded.agreement["seeds"] > 0) | (study.agreement["seeds"] > 0)
+    rows, reasons = [], set()
+    for row in _ran_first(study.recorded.agreement, ran).itertuples():
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else percent
         run = interval(row.run_low, row.run_high, form)
         one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
@@ -244,17 +253,16 @@ def agreement_table(study: Study) -> HTML:
             heading(study.recorded): estimate(row.ours, row.low, row.high, row.seeds, form),
             "95 % for one run": run + one if row.scale != "distance" else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
-            "margin": f"{_margin(row, form)}<br><small>{html.escape(row.why)}</small>",
+            "margin": f"{_margin(row, form)}<br><small>{_once(row.why, reasons)}</small>",
             "direction": row.direction or "—",
             "verdict": word(row.verdict),
         }
         if study.recorded is not study:
-            mine = study.agreement.iloc[place]
+            mine = study.agreement.loc[row.Index]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
             values[heading(study)] = estimate(*mine[["ours", "low", "high", "seeds"]], form) + direction
         rows.append(values | {"runs": _runs(study, row)})
-    ran = (study.recorded.agreement["seeds"] > 0) | (study.agreement["seeds"] > 0)
-    return table(_ran_first(pd.DataFrame(rows), ran), long=True)
+    return table(pd.DataFrame(rows), long=True)
 
 
 def _offset(row, form: Callable[[float], str]) -> str:
