@@ -41,10 +41,10 @@ matplotlib.rcParams.update(STYLE)
 
 
 def look(names: Sequence[str], name: str) -> dict[str, object]:
-    """Colour, dashes and marker of a name by its place among the names."""
-    place = list(names).index(name)
+    """Colour, dashes and marker of a name by its place among the names; numbers get colours in order."""
+    place, ordered = list(names).index(name), all(isinstance(each, float) for each in names)
     return {
-        "color": COLORS[place % len(COLORS)],
+        "color": sns.color_palette("viridis_r", len(names))[place] if ordered else COLORS[place % len(COLORS)],
         "linestyle": DASHES[place % len(DASHES)],
         "marker": MARKERS[place % len(MARKERS)],
     }
@@ -225,6 +225,7 @@ def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str) -> Figu
         axes.set(title=MODEL_NAMES[panel], xlabel="epoch")
     figure.axes[0].set_ylabel(label)
     _legend(figure.axes[-1], names, {})
+    figure.axes[-1].get_legend().set_title(by.replace("_", " "))
     return figure
 
 

@@ -83,6 +83,12 @@ def test_what_never_came_stands_at_the_upper_edge():
     assert names == ["AlexNet", "at the upper edge: never"]  # what did not run has no name
 
 
+def test_numbers_get_colours_in_order():
+    rates = [0.0, 0.5, 1.0]
+    brightness = [sum(plots.look(rates, rate)["color"]) for rate in rates]
+    assert brightness == sorted(brightness, reverse=True)
+
+
 def test_networks_are_told_apart_without_colour():
     names = [name for name in plots.MODEL_NAMES if name != "inception_v3"]  # never in a figure with the others
     looks = [plots.look(names, name) for name in names]
