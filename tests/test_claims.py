@@ -233,6 +233,14 @@ def test_relative_time_is_over_the_same_seed_on_true_labels():
     assert relative.query("label_corruption == 1")["relative_time"].tolist() == pytest.approx([3.0] * 3 * len(SEEDS))
 
 
+def test_relative_times_of_what_never_overfitted():
+    rows = pd.DataFrame({"model": "alexnet", "seed": [0, 0, 1, 1], "label_corruption": [0, 1, 0, 1]})
+    rows["overfit_time"] = [10, math.inf, math.inf, 20]
+    relative = with_relative_time(rows)["relative_time"].tolist()
+    assert relative[:3] == [1, math.inf, math.inf]
+    assert math.isnan(relative[3])
+
+
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 def test_the_error_on_labels_corrupted_alike_is_what_corrupting_them_brings(rate):
     generator, images = torch.Generator().manual_seed(0), 400_000
