@@ -27,4 +27,4 @@ def test_source_only_short_and_parameterized(name):
 def test_parameters_are_known_to_papermill(name):
     parameters = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
     assert set(OWN) | {"seeds"} <= set(parameters)
-    assert ("rates" in parameters) == (name == "label_corruption")
+    assert ("rates" in parameters) == (name in ("index", "label_corruption"))
