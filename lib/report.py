@@ -42,7 +42,8 @@ from lib.pages import data_text, ribbon, seed_numbers
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
-from lib.runs import RunStore
+from lib.runs import Run, RunStore
+from lib.splits import Dataset
 from lib.study import Study, current_record, dataset_of, recorded_runs, recorded_study, run_counts, trains
 from lib.sweep import train_missing
 
@@ -154,6 +155,20 @@ def copy_records(store: RunStore, folder: Path) -> None:
             path.unlink()  # of another recipe: no page shows it
 
 
+def train(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> None:
+    """Train what is missing, unless the store has every run on some copy of the data set.
+
+    Raises:
+        InputError: runs failed.
+    """
+    if recorded_runs(runs, dataset.name, store).keys() >= set(runs):
+        print("every run is recorded: nothing is trained")
+        return
+    summary = train_missing(runs, dataset, store, device)
+    if summary.failed:
+        raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
+
+
 def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     """Train what is missing in one queue, execute the notebooks one after another, write all pages.
 
@@ -170,13 +185,8 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     runs = [arm.run for claim in claims for arm in claim_arms(claim, profile, choice.dataset)]
     print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(set(runs))} runs")
     folder.mkdir(parents=True, exist_ok=True)
-    if recorded_runs(runs, choice.dataset, store).keys() >= set(runs):
-        print("every run is recorded: nothing is trained")
-    elif trains(profile, choice.device):
-        dataset = load_dataset(choice.dataset, classes=profile.sizes[choice.dataset].classes)
-        summary = train_missing(runs, dataset, store, choice.device)
-        if summary.failed:
-            raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
+    if trains(profile, choice.device):
+        train(runs, load_dataset(choice.dataset, classes=profile.sizes[choice.dataset].classes), store, choice.device)
     else:
         print("this profile takes days on a CPU: nothing is trained, the pages show the records there are")
     os.environ["STORE"] = str(store.root)
