@@ -146,13 +146,13 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
     here = set(study.criteria[SAME].itertuples(index=False, name=None))
-    rows, reasons = [], set()
+    rows, reasons, ours = [], set(), columns(study)
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
         bounds = _range(row.required_low, row.required_high, form_of(row.quantity))
         why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
         runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
-        rows.append(values | _criterion_cells(row, columns(study), study.recorded) | {"runs": runs})
+        rows.append(values | _criterion_cells(row, ours, study.recorded) | {"runs": runs})
     return table(pd.DataFrame(rows))
 
 
