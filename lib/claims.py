@@ -219,14 +219,10 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
         if part[column].notna().all()
     }
     values = pd.Series({seed: rank_correlation(*each) for seed, each in curves.items()}, dtype=float)
-    what, margin, reference = f"{what} grows with the corruption rate", MARGINS["steady"], rank_correlation(*_xy(curve))
+    what, margin = f"{what} grows with the corruption rate", MARGINS["steady"]
+    reference = rank_correlation(curve["corruption"], curve.iloc[:, 2])
     how = {"headline": headline, "unsettled": _never(curves.values(), margin.value)}
     return Criterion(what, "rank correlation", runs, values, margin.why, margin.value, math.inf, reference, **how)
-
-
-def _xy(curve: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
-    """A curve of the paper's Fig. 1b or 1c."""
-    return curve["corruption"], curve.iloc[:, 2]
 
 
 def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
