@@ -51,12 +51,13 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
         if len(gap):
             mean, low, high = mean_interval(gap.to_numpy())
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {_seeds(len(gap))}")
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {count(len(gap), 'seed')}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
 
 
-def _seeds(count: int) -> str:
-    return f"{count} seed{'s' * (count != 1)}"
+def count(number: int, noun: str) -> str:
+    """So many of something, in words."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
@@ -77,7 +78,7 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     parts = []
     for row in distances.itertuples():
         gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
-        basis = f"{row.rates} rate{'s' * (row.rates > 1)}, {_seeds(row.seeds)}"
+        basis = f"{count(row.rates, 'rate')}, {count(row.seeds, 'seed')}"
         parts.append(f"{network_name(row.model, row.variant)} ({basis}): {', '.join(gaps)}")
     return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
 
@@ -88,9 +89,9 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     by_rate = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"]
     times, (fewest, most) = by_rate.mean(), by_rate.size().agg(["min", "max"])
     reached = times[np.isfinite(times)]
-    count = f"{len(reached)} of {len(times)} rates"
-    seeds = _seeds(most) if fewest == most else f"{fewest} to {_seeds(most)}"
-    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} ({seeds} a rate) overfits in every seed at {count}"
+    rates = f"{len(reached)} of {len(times)} rates"
+    seeds = count(most, "seed") if fewest == most else f"{fewest} to {count(most, 'seed')}"
+    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} ({seeds} a rate) overfits in every seed at {rates}"
     if len(reached):
         ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
         text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
@@ -105,7 +106,9 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     for model, part in rows.groupby("model", sort=False):
         by_coefficient = part.dropna(subset="test_accuracy").groupby("weight_decay")["test_accuracy"]
         values = {coefficient: each.astype(float) for coefficient, each in by_coefficient}
-        each = ", ".join(f"{part.mean():.2%} with {name:g} ({_seeds(len(part))})" for name, part in values.items())
+        each = ", ".join(
+            f"{part.mean():.2%} with {name:g} ({count(len(part), 'seed')})" for name, part in values.items()
+        )
         parts += [f"{MODEL_NAMES[model]} {each}"] if len(values.keys() - {0.0}) > 1 else []
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
     return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])

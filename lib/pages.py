@@ -21,6 +21,7 @@ from lib.claims import CRITERIA_VERSION, MODEL_NAMES
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
+from lib.findings import count
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
 from lib.study import PAPERS_OWN, Study, run_counts
@@ -91,11 +92,6 @@ def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[f
         return MISSING
     interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
     return f"{form(mean)} <small>{interval}{count(seeds, 'seed')}</small>"
-
-
-def count(number: int, noun: str) -> str:
-    """So many of something."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def interval(low: float, high: float, form: Callable[[float], str]) -> str:

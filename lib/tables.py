@@ -17,11 +17,11 @@ from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, VERSIONS,
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS, tally
 from lib.experiments import VARIANTS, group_of, variant_of
+from lib.findings import count
 from lib.pages import (
     MISSING,
     capital,
     columns,
-    count,
     estimate,
     form_of,
     gap,
