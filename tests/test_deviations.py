@@ -43,6 +43,18 @@ def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
     assert not {"batch size", "network width (factor)", "training images", "data set"} & set(unchanged)
 
 
+def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():
+    for claim, profile, text in (
+        ("randomization", QUICK, "; a run ends once"),
+        ("randomization", PAPER, "; a run of randomizations ends once"),
+        ("label_corruption", PAPER, "; a run ends once"),
+    ):
+        epochs = deviations(claim, profile, "cifar10", runs_of(claim, profile)).set_index("what")["ours"]["epochs"]
+        assert text in epochs
+    rows = deviations("randomization", PAPER, "tiny-imagenet", runs_of("randomization", PAPER, "tiny-imagenet"))
+    assert "ends once" not in rows.set_index("what")["ours"]["epochs"]
+
+
 def test_sizes_are_those_of_the_runs():
     rows = deviations("label_corruption", QUICK, "cifar10", runs_of("label_corruption", QUICK)).set_index("what")
     assert f"{QUICK.sizes['cifar10'].curve:,}" in rows["ours"]["training images"]

@@ -94,6 +94,14 @@ def test_claims_share_runs():
     assert runs["explicit_regularization"] & runs["implicit_regularization"]
 
 
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_fig_1_asks_how_soon_runs_fit_and_its_parts_share_those_on_true_and_on_random_labels(profile):
+    fig1a = {arm.run for arm in claim_arms("randomization", profile, "cifar10") if arm.group == "randomizations"}
+    fig1bc = {arm.run for arm in claim_arms("label_corruption", profile, "cifar10")}
+    assert all(run.stop_when_fitted for run in fig1a | fig1bc)
+    assert fig1a & fig1bc == {run for run in fig1a if run.pixels == "original"}
+
+
 @pytest.mark.parametrize("claim", ["label_corruption", "explicit_regularization"])
 def test_variants_are_the_usual_runs_with_other_settings(claim):
     arms = claim_arms(claim, PAPER, "cifar10")
