@@ -35,6 +35,7 @@ STYLE = {
 HOLLOW = {"color": "0.25", "marker": "D", "markerfacecolor": "none", "linestyle": "none", "markersize": 8}
 OURS = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 7}
 FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
+AT_MOST_ONE = ("training accuracy", "rank correlation")  # quantities of criteria
 NEVER = 1.02  # of a figure's height: where a time stands that never came
 SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
@@ -113,8 +114,9 @@ def forest(rows: pd.DataFrame) -> Figure:
     grid = figure.subplots(len(panels), 1, height_ratios=rooms, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):
         low, high = _limits(part)
+        most = 1.0 if quantity in AT_MOST_ONE else high
         for place, row in enumerate(part.itertuples()):
-            left, right = max(row.required_low, low), min(row.required_high, high)
+            left, right = max(row.required_low, low), min(row.required_high, most)
             axes.barh(place, right - left, left=left, height=0.8, color="0.88", zorder=0)
             _dots(axes, np.asarray(row.values, dtype=float), place + 0.16, markersize=3.5)
             _whiskers(axes, place, row.ours, row.interval_low, row.interval_high, (low, high), OURS)
@@ -175,10 +177,11 @@ def _name_rows(axes: Axes, names: Sequence[str], label: str) -> None:
 def corruption_curves(
     frame: pd.DataFrame, value: str, label: str, reference: pd.DataFrame | None = None, chance: float | None = None
 ) -> Figure:
-    """A value over the corruption rate: the mean of the seeds as a line, every seed as a marker, by network.
+    """A value over the corruption rate, by network: every seed as a marker, and a line through the mean of the seeds
+    that ran at all rates at which any did.
 
     Args:
-        frame: columns model, label_corruption and the value.
+        frame: columns model, seed, label_corruption and the value.
         value: column on the y axis.
         label: of the y axis.
         reference: the paper's curve, columns model, corruption and a third with the value; drawn hollow, dotted.
@@ -196,13 +199,14 @@ def _corruption_axes(
 ) -> None:
     names, extra = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}
     for name in names:
-        part = frame.loc[frame["model"] == name, ["label_corruption", value]].astype(float)
+        part = frame.loc[frame["model"] == name, ["seed", "label_corruption", value]].astype(float)
         style = look(names, name)
         if len(never := part.loc[np.isinf(part[value]), "label_corruption"]):
             marks = {"marker": style["marker"], "color": style["color"], "linestyle": "none", "markersize": 5}
             axes.plot(never, [NEVER] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
             extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
-        mean = part.groupby("label_corruption")[value].mean()
+        by_seed = part.dropna().pivot(index="seed", columns="label_corruption", values=value)
+        mean = by_seed.dropna().mean()  # of the same seeds at every rate
         axes.plot(mean.index, mean, color=style["color"], linestyle=style["linestyle"])
         axes.plot(part["label_corruption"], part[value], style["marker"], color=style["color"], markersize=5, alpha=0.8)
         if reference is not None:

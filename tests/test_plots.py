@@ -67,15 +67,37 @@ def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on(
 
 
 def test_corruption_curves_draw_means_and_seeds():
-    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0, 1, 1], "error": [0.2, 0.4, 0.8, 1.0]})
+    rates, errors = [0, 0, 1, 1], [0.2, 0.4, 0.8, 1.0]
+    frame = pd.DataFrame({"model": "alexnet", "seed": [0, 1, 0, 1], "label_corruption": rates, "error": errors})
     lines = plots.corruption_curves(frame, "error", "error", chance=0.9).axes[0].lines
     assert lines[0].get_ydata().tolist() == pytest.approx([0.3, 0.9])
-    assert lines[1].get_ydata().tolist() == [0.2, 0.4, 0.8, 1.0]
+    assert lines[1].get_ydata().tolist() == errors
+
+
+def test_a_margin_ends_where_its_quantity_does():
+    row = {"name": "x", "values": (0.995,), "ours": 0.995, "paper": 1.0, "required_low": 0.99, "required_high": np.inf}
+    row |= dict.fromkeys(["interval_low", "interval_high", "recorded", "recorded_low", "recorded_high"], np.nan)
+    rows = [row | {"quantity": quantity} for quantity in ("training accuracy", "share that remains")]
+    ends = [axes.patches[0].get_x() + axes.patches[0].get_width() for axes in plots.forest(pd.DataFrame(rows)).axes]
+    assert ends[0] == pytest.approx(1)
+    assert ends[1] > 1
+
+
+def test_a_corruption_curve_joins_means_of_the_same_seeds():
+    rates, errors = [0, 0, 1, 1], [0.2, 0.4, 0.8, np.nan]
+    frame = pd.DataFrame({"model": "alexnet", "seed": [0, 1, 0, 1], "label_corruption": rates, "error": errors})
+    line, *_ = plots.corruption_curves(frame, "error", "error").axes[0].lines
+    assert line.get_ydata().tolist() == [0.2, 0.8]
+    apart = frame.assign(seed=[1, 2, 3, 1]).dropna()
+    line, marks, *_ = plots.corruption_curves(apart, "error", "error").axes[0].lines
+    assert np.isnan(line.get_ydata()).all()
+    assert len(marks.get_ydata()) == 3
 
 
 def test_what_never_came_stands_at_the_upper_edge():
-    frame = pd.DataFrame({"model": "alexnet", "label_corruption": [0, 0.5, 1], "time": [np.inf, 1.0, np.inf]})
-    other = pd.DataFrame({"model": "inception", "label_corruption": [0, 0.5, 1], "time": np.nan})
+    rates = [0, 0.5, 1]
+    frame = pd.DataFrame({"model": "alexnet", "seed": 0, "label_corruption": rates, "time": [np.inf, 1.0, np.inf]})
+    other = pd.DataFrame({"model": "inception", "seed": 0, "label_corruption": rates, "time": np.nan})
     axes = plots.corruption_curves(pd.concat([frame, other]), "time", "time").axes[0]
     (edge,) = [line for line in axes.lines if list(line.get_ydata()) == [plots.NEVER] * 2]
     assert list(edge.get_xdata()) == [0, 1]
