@@ -38,7 +38,8 @@ from lib.criteria import VERDICTS, tally
 from lib.data import DATASETS, load_dataset
 from lib.deviations import deviations
 from lib.experiments import claim_arms
-from lib.pages import data_text, ribbon, seed_numbers
+from lib.findings import count
+from lib.pages import data_text, form_of, interval, ribbon, seed_numbers
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
@@ -254,8 +255,9 @@ def readme_block() -> str:
     columns = readme_studies()
     lines = [" | ".join(["| claim", *README_COLUMNS.values()]) + " |", "|---" * (1 + len(README_COLUMNS)) + "|"]
     for name, claim in CLAIMS.items():
-        cells = [_readme_cell(studies.get(name)) for studies in columns.values()]
-        lines.append(" | ".join([f"| **{claim.title}**: {claim.statement}", *cells]) + " |")
+        asked = columns["paper", "cifar10"][name].headline
+        cells = [_readme_cell(studies.get(name), asked) for studies in columns.values()]
+        lines.append(" | ".join([f"| **{claim.title}**: {claim.statement}{_readme_headline(asked)}", *cells]) + " |")
     for key, studies in columns.items():
         lines += ["", f"{README_COLUMNS[key]}: {_readme_basis(list(studies.values()))}"]
     found = [line for study in columns["paper", "cifar10"].values() for line in _findings(study)]
@@ -295,11 +297,23 @@ def _block(name: str, text: str) -> str:
     return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
 
 
-def _readme_cell(study: Study | None) -> str:
+def _readme_headline(row: pd.Series) -> str:
+    """What a claim's headline asks, the paper's value and its margin, as a further line of a cell."""
+    form = form_of(row["quantity"])
+    what, least = f"{row['criterion']}: {row['quantity']}", form(row["required_low"])
+    return f"<br>Headline: {what}. Paper: {form(row['paper'])}; must be at least {least}"
+
+
+def _readme_cell(study: Study | None, asked: pd.Series) -> str:
+    """Verdict, headline and how many criteria hold; asked: the row's headline, which a data set's own may not be."""
     if study is None:
         return "not asked by the paper"
-    detail = "" if study.verdict == "not run" else f" ({tally(study.criteria)})"
-    return f"{VERDICTS[study.verdict]} {study.verdict}{detail}"
+    head, form = study.headline, form_of(study.headline["quantity"])
+    question = "" if head["quantity"] == asked["quantity"] else f"{head['criterion']}: {head['quantity']} "
+    sure = f"{interval(head['interval_low'], head['interval_high'], form)}, " * (head["asked_of"] == "the interval")
+    value = f"<br>{question}{form(head['ours'])} ({sure}{count(head['seeds'], 'seed')})" if head["seeds"] else ""
+    detail = "" if study.verdict == "not run" else f"<br>{tally(study.criteria)}"
+    return f"{VERDICTS[study.verdict]} **{study.verdict}**{value}{detail}"
 
 
 def readme_figure() -> str:

@@ -58,8 +58,8 @@ def _cover_row(study: Study) -> dict[str, str]:
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
     for each in (study.recorded, study):
-        head = each.headline
-        found = f"{form(head['ours'])} <small>{count(head['seeds'], 'seed')}</small>" if head["seeds"] else MISSING
+        seeds = each.headline["seeds"]
+        found = f"{_headline_mean(each)} <small>{count(seeds, 'seed')}</small>" if seeds else MISSING
         if each is not study:
             found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
         row[short_heading(each)] = found
@@ -72,7 +72,11 @@ def _cover_row(study: Study) -> dict[str, str]:
 
 def _verdict_elsewhere(study: Study) -> str:
     where = study.profile.name + ("" if study.data == "cifar10" else f", {study.data}")
-    return f'<small class="line">{where}: {word(study.verdict)}</small>'
+    return f'<small class="line">{where}: {_headline_mean(study)}, {word(study.verdict)}</small>'
+
+
+def _headline_mean(study: Study) -> str:
+    return form_of(study.headline["quantity"])(study.headline["ours"])  # 'not run' without a seed
 
 
 def _wide(text: str) -> str:
