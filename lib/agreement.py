@@ -19,7 +19,6 @@ from lib.claims import (
     COLUMNS,
     MARGINS,
     MODEL_NAMES,
-    SPLITS,
     arm,
     rows_of,
     times_to_fit,
@@ -30,6 +29,7 @@ from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
 from lib.experiments import VARIANTS, group_of, variant_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
+from lib.splits import SPLITS
 from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is

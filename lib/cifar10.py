@@ -22,7 +22,7 @@ from PIL import Image
 
 from lib.config import CACHE, InputError
 from lib.files import NoData, download, make_room, one_line
-from lib.splits import Dataset, Split, fingerprint
+from lib.splits import SPLITS, Dataset, Split, fingerprint
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -34,7 +34,6 @@ MIRRORS = (  # byte-identical copies first: the original host has been throttled
 )
 CACHE_BYTES = 250 << 20  # the decoded arrays are 184 MB
 CACHE_FORM = 2  # bump when what the cache holds changes
-PARTS = ("train", "test")
 CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -62,7 +61,7 @@ def _archive(root: Path) -> list[Path]:
 
 def _parquet(root: Path) -> list[Path]:
     folder = root / "cifar10"
-    files = sorted(path for path in folder.glob("*.parquet") if path.name.startswith(("train", "test")))
+    files = sorted(path for path in folder.glob("*.parquet") if path.name.startswith(SPLITS))
     if files and len({path.name.split("-")[0] for path in files}) < 2:
         raise InputError(f"{folder} has parquet files of one split only; needed: train*.parquet and test*.parquet")
     return files
@@ -94,13 +93,13 @@ def _read_archive(files: list[Path]) -> tuple[Split, Split, dict]:
 
 
 def _read_parquet(files: list[Path]) -> tuple[Split, Split, dict]:
-    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in PARTS]
+    parts = [[_read_shard(path) for path in files if path.name.startswith(split)] for split in SPLITS]
     train, test = (
         Split(torch.cat([shard.images for shard, _ in shards]), torch.cat([shard.labels for shard, _ in shards]))
         for shards in parts
     )
     flags = [torch.cat([exact for _, exact in shards]) for shards in parts]
-    inexact = {split: (~exact).nonzero().flatten().tolist() for split, exact in zip(PARTS, flags, strict=True)}
+    inexact = {split: (~exact).nonzero().flatten().tolist() for split, exact in zip(SPLITS, flags, strict=True)}
     total, lost = len(train) + len(test), sum(map(len, inexact.values()))
     note = (
         f"{total - lost:,} of {total:,} images are bit-exact; {len(inexact['train'])} training and "

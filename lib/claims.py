@@ -16,6 +16,7 @@ from lib import paper
 from lib.criteria import IMAGENET_CHANCE, PAPER_CHANCE, Comparison, Criterion, Margin
 from lib.experiments import CORRUPTION_MODELS
 from lib.runs import OVERFIT_LOSS
+from lib.splits import SPLITS
 from lib.statistics import mean_interval, rank_correlation, rank_correlation_range, ratio_interval
 
 VERSIONS = {  # of the criteria: what changed, and what had been seen by then
@@ -28,7 +29,6 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
-SPLITS = ("train", "test")
 COLUMNS = {"train_accuracy": "training accuracy", "running_train_accuracy": "running training accuracy"}
 MODEL_NAMES = {
     "inception": "Inception",

@@ -25,9 +25,8 @@ from tqdm import tqdm
 from lib.config import CACHE, InputError
 from lib.files import locked, make_room, writable
 from lib.sources import Chunk, Source
-from lib.splits import Dataset, ImageFile, Split, class_indices, fingerprint
+from lib.splits import SPLITS, Dataset, ImageFile, Split, class_indices, fingerprint
 
-SPLITS = ("train", "test")
 UNREADABLE_SHARE = 0.01  # of the images; with more, it is the data set that is damaged
 NAMED = 10  # unreadable images whose names are told
 CHECKED_BYTES = 1 << 30  # the fingerprint of a pack up to this size is checked whenever it is loaded: about a second

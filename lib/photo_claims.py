@@ -11,6 +11,7 @@ from lib import paper
 from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches, unfitted
 from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.profiles import PHOTOGRAPHS, V3
+from lib.splits import SPLITS
 
 NAME = "Inception V3"
 
@@ -26,7 +27,7 @@ def _table2(labels: str, arm: str) -> pd.Series:
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     group, row = "random labels", _table2("random", "none")
-    train, test = (arm(frame, group, group, V3, f"{split}_accuracy") for split in ("train", "test"))
+    train, test = (arm(frame, group, group, V3, f"{split}_accuracy") for split in SPLITS)
     runs, margin = (group, V3), MARGINS["fitted, ImageNet"]
     yield fits(f"{NAME} fits random labels", runs, train, row["train_top1"], margin, headline=True)
     what, margin = f"{NAME} trained on random labels is at chance", MARGINS["chance, ImageNet"]

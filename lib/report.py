@@ -349,9 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         update_readme()
         return 0
     device = resolve_device(options.device)
-    parameters = dict(map(parse_parameter, options.parameters))
-    check_parameters(parameters)
-    profile = resolve_profile(options.profile, device)
+    profile, parameters = resolve_profile(options.profile, device), dict(map(parse_parameter, options.parameters))
     choice = Choice(profile.name, dataset_of(profile, options.dataset, device), device, parameters)
     print(build(choice, RunStore(options.store.resolve()), options.out.resolve()))
     return 0

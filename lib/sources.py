@@ -24,6 +24,7 @@ import torch
 
 from lib.config import InputError
 from lib.files import one_line
+from lib.splits import SPLITS
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 WORDS = ("words.txt", "classes.txt", "LOC_synset_mapping.txt")  # lines of a WordNet id and its words
@@ -86,7 +87,7 @@ class Tree:
         Raises:
             InputError: there are no images, or validation images of a class without training images.
         """
-        train, test = ({wnid for wnid, _ in self.images[split]} for split in ("train", "test"))
+        train, test = ({wnid for wnid, _ in self.images[split]} for split in SPLITS)
         if not train or not test:
             raise InputError(f"{self.path} has no images in {'val' if train else 'train'}/")
         if unknown := sorted(test - train):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lib.config import InputError
 
+SPLITS = ("train", "test")  # that every data set has
 CHUNK = 1000  # images read at a time
 
 

@@ -13,7 +13,7 @@ from IPython.display import HTML
 
 from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
-from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, SPLITS, VERSIONS, network_name
+from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network_name
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, VERDICTS, tally
 from lib.experiments import VARIANTS, group_of, variant_of
@@ -36,6 +36,7 @@ from lib.pages import (
     table,
     word,
 )
+from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
 
