@@ -4,6 +4,7 @@ Tensor in, tensor out, a whole batch at a time. Augmentation takes its random nu
 nothing of the host and can be part of a CUDA graph.
 """
 
+import functools
 import math
 
 import torch
@@ -87,12 +88,19 @@ def _change_colours(images: Tensor, uniform: Tensor) -> Tensor:
     one, zero = torch.ones_like(turn), torch.zeros_like(turn)
     cosine, sine = saturation * turn.cos(), saturation * turn.sin()
     chroma = torch.stack([one, zero, zero, zero, cosine, -sine, zero, sine, cosine], dim=1).view(-1, 3, 3)
-    luma = torch.tensor(LUMA, device=images.device)
-    colours = torch.linalg.inv(luma) @ chroma @ luma
+    luma, inverse = _luma(images.device)
+    colours = inverse @ chroma @ luma
     images = (colours @ images.flatten(2)).view(images.shape)
     mean = images.mean(dim=(2, 3), keepdim=True)
     contrast, brightness = (value.view(-1, 1, 1, 1) for value in (contrast, brightness))
     return ((images - mean) * contrast + mean + brightness).clamp(0, 255)
+
+
+@functools.cache
+def _luma(device: torch.device) -> tuple[Tensor, Tensor]:
+    """LUMA and its inverse, made once: a CUDA graph can hold neither a copy from the host nor an inversion."""
+    luma = torch.tensor(LUMA)
+    return luma.to(device), torch.linalg.inv(luma).to(device)
 
 
 def symmetric(images: Tensor) -> Tensor:

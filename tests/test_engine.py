@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib import engine
 from lib.engine import Engine, initial_state, plan
@@ -162,6 +163,52 @@ def test_graphs_are_recorded_anew_where_the_step_is_another(digits, small_run, n
     load(one, [replace(run, weight_decay=0.1) for run in runs], digits)  # an operation more
     load(one, [small_run, replace(small_run, label_corruption=0.5)], digits)  # one set of images for both
     assert one.recorded == 3
+
+
+class Asked(TorchDispatchMode):
+    """Notes the operations that a graph cannot hold: they read a value, or copy one from, the host."""
+
+    HOSTS = ("_local_scalar_dense", "lift_fresh", "_linalg_check_errors", "nonzero", "is_nonzero", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.found = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.name().split("::")[1].split(".")[0]
+        self.found |= {name} & set(self.HOSTS)
+        return operation(*args, **(kwargs or {}))
+
+
+def test_what_a_graph_cannot_hold_is_noticed():
+    with Asked() as asked:
+        torch.linalg.inv(torch.eye(3)).sum().item()
+        torch.tensor([1.0])
+    assert asked.found == {"_linalg_check_errors", "_local_scalar_dense", "lift_fresh"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "inception", "width": 0.1, "random_crop": True, "weight_decay": 0.1},
+        {"model": "inception_no_bn", "width": 0.1, "flip_and_rotate": True},
+        {"model": "alexnet", "width": 0.1, "optimizer": "adam"},
+        {"model": "alexnet", "width": 0.1, "lrn": "default"},
+        {"dropout": 0.5},
+        {"model": "inception_v3", "width": 1 / 16, "optimizer": "rmsprop", "photo_augmentation": True, "dropout": 0.2},
+    ],
+    ids=lambda changes: changes.get("model"),
+)
+def test_a_step_asks_nothing_of_the_host(digits, small_run, changes):
+    """So that on CUDA it can be recorded as a graph, once warm-up steps have made what is made but once."""
+    run, maker = replace(small_run, train_size=12, batch_size=6, **changes), InputMaker(digits, "cpu")
+    one = Engine(run, 1, 10, maker.size(run), "cpu")
+    one.load([run], [maker.make(run)], [initial_state(run, 10, maker.size(run))])
+    one.begin([0])
+    one.step()
+    with Asked() as asked:
+        one.step()
+    assert asked.found == set()
 
 
 def test_capacity_depends_on_the_network():
