@@ -63,6 +63,11 @@ def store_root() -> Path:
     return store
 
 
+def redraw_seconds() -> float:
+    """How often a progress bar is drawn: often where somebody looks on, seldom where each time is a line of a log."""
+    return 0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30.0
+
+
 def one_of(what: str, value: object, allowed: Iterable[object]) -> object:
     """Return value if it is allowed.
 

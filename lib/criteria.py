@@ -26,6 +26,7 @@ from lib.statistics import (
 MIN_SEEDS = 2  # below this nothing is known about the spread
 PAPER_CHANCE = 0.1  # CIFAR-10's ten classes
 IMAGENET_CHANCE = 0.001  # its thousand
+QUESTION = ["criterion", "quantity"]  # columns of criteria_frame that name a criterion, whatever the profile
 SHARE = "share of accuracy above chance that remains"
 
 VERDICTS = {

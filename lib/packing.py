@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from lib.config import CACHE, InputError
+from lib.config import CACHE, InputError, redraw_seconds
 from lib.files import locked, make_room, writable
 from lib.sources import Chunk, Source
 from lib.splits import SPLITS, Dataset, ImageFile, Split, class_indices, fingerprint
@@ -132,8 +132,8 @@ def _decode_all(tasks: list[Task], folder: Path, size: int, log: TextIO) -> dict
     make_room(folder, todo * 3 * size**2)
     if not reports:
         _allocate(tasks, folder, size)
-    interval = 0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30.0  # a log file wants few lines
-    bar = tqdm(total=total, initial=total - todo, desc=f"packing {folder.name}", mininterval=interval, leave=False)
+    how = {"desc": f"packing {folder.name}", "mininterval": redraw_seconds(), "leave": False}
+    bar = tqdm(total=total, initial=total - todo, **how)
     with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
         decoded = pool.map(partial(_decode_chunk, folder, size), (tasks[number] for number in left))
         for number, report in zip(left, decoded, strict=True):

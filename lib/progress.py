@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from lib import distributed
+from lib.config import redraw_seconds
 from lib.data import IMAGES
 from lib.models import flops_per_image
 from lib.runs import Run, RunStore
@@ -29,8 +30,7 @@ class Bar:
         self.epochs = dict.fromkeys(itertools.chain(*units), 0)
         self.seconds: dict[Run, float] = {}
         self.done: set[Run] = set()
-        live = sys.stderr.isatty() or "ipykernel" in sys.modules
-        self.interval, self.shown = (0.5 if live else 30.0), 0.0  # seconds; a log file wants few lines
+        self.interval, self.shown = redraw_seconds(), 0.0
         form = "{percentage:3.0f}%|{bar:20}| {desc} [{elapsed}{postfix}]"
         options = {"leave": False, "mininterval": self.interval, "disable": distributed.rank() > 0}
         self.bar = tqdm(total=sum(map(work, self.epochs)), bar_format=form, **options)

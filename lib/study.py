@@ -17,7 +17,7 @@ import pandas as pd
 from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
 from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
-from lib.criteria import comparisons_frame, criteria_frame, verdict
+from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
 from lib.data import load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
 from lib.photo_claims import claims_of
@@ -75,8 +75,8 @@ class Study:
 
     @functools.cached_property
     def answers(self) -> pd.DataFrame:
-        """`criteria` by criterion and quantity, which name one whatever the profile."""
-        return self.criteria.set_index(["criterion", "quantity"])
+        """`criteria` by criteria.QUESTION."""
+        return self.criteria.set_index(QUESTION)
 
     @functools.cached_property
     def comparisons(self) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network_name
 from lib.config import retrains
-from lib.criteria import MIN_SEEDS, VERDICTS, tally
+from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally
 from lib.experiments import VARIANTS, group_of, variant_of
 from lib.findings import count
 from lib.pages import (
@@ -41,7 +41,6 @@ from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
 
 BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
-SAME = ["criterion", "quantity"]  # name a criterion, whatever the profile
 
 
 def cover_table(*studies: Study) -> HTML:
@@ -109,7 +108,7 @@ def retrained(*studies: Study) -> HTML:
     rows = []
     for study in studies:
         found = reproduction(study.recorded.records, study.records)
-        both = study.criteria.merge(study.recorded.criteria, on=SAME)
+        both = study.criteria.merge(study.recorded.criteria, on=QUESTION)
         changed = list(both.loc[both["holds_x"] != both["holds_y"], "criterion"])
         rows.append(
             {
@@ -133,10 +132,10 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
     """
     frames, named = [], dict(zip(("ours", *BOUNDS[:2]), ("recorded", *BOUNDS[2:]), strict=True))
     for study in studies:
-        recorded = study.recorded.criteria[[*SAME, *named]].rename(columns=named)
+        recorded = study.recorded.criteria[[*QUESTION, *named]].rename(columns=named)
         if study.recorded is study:
             recorded = recorded.assign(**dict.fromkeys(named.values(), math.nan))
-        frame = study.criteria.merge(recorded, on=SAME, how="left")
+        frame = study.criteria.merge(recorded, on=QUESTION, how="left")
         frame.loc[frame["asked_of"] == "each seed", BOUNDS] = math.nan
         frames.append(frame[frame["headline"]] if headlines else frame)
     rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
@@ -150,9 +149,9 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
-    here = set(study.criteria[SAME].itertuples(index=False, name=None))
+    here = set(study.criteria[QUESTION].itertuples(index=False, name=None))
     rows, reasons, ours = [], set(), columns(study)
-    for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(SAME).itertuples():
+    for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(QUESTION).itertuples():
         bounds = _range(row.required_low, row.required_high, form_of(row.quantity))
         why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
@@ -285,7 +284,7 @@ def elsewhere(study: Study) -> HTML:
     parts = []
     for claim, studies in groupby(study.elsewhere, lambda each: each.claim):
         named = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each for each in studies}
-        criteria = pd.concat([each.criteria for each in named.values()]).drop_duplicates(SAME)
+        criteria = pd.concat([each.criteria for each in named.values()]).drop_duplicates(QUESTION)
         rows = [
             {"criterion": _criterion_name(row), "paper": _papers(row)}
             | _criterion_cells(row, named, study, study.recorded)

@@ -6,6 +6,7 @@ import pytest
 
 from lib import tables
 from lib.claims import CRITERIA_VERSION, VERSIONS
+from lib.criteria import QUESTION
 from lib.study import recorded_study
 
 NAN = math.nan
@@ -89,7 +90,7 @@ def test_other_records_have_a_table_a_kind_and_a_column_each(quick):
         assert f"{each.data}, profile {each.profile.name}: {each.verdict}<" in text
     assert text.count("(headline)") == 2
     small, large = recorded_study("explicit_regularization", "quick"), recorded_study("explicit_regularization", "cpu")
-    asked = [set(each.criteria[tables.SAME].itertuples(index=False)) for each in (small, large)]
+    asked = [set(each.criteria[QUESTION].itertuples(index=False)) for each in (small, large)]
     assert tables.elsewhere(recorded_study("explicit_regularization")).data.count("not asked") == len(
         asked[1] - asked[0]
     )
@@ -98,7 +99,7 @@ def test_other_records_have_a_table_a_kind_and_a_column_each(quick):
 def test_profiles_that_ask_different_things_are_matched_by_what_they_ask(quick):
     """The paper's profile has a second weight decay: its rows must not slip beside others."""
     study = quick["explicit_regularization"]
-    more = study.recorded.criteria.merge(study.criteria[tables.SAME], how="left", indicator=True)
+    more = study.recorded.criteria.merge(study.criteria[QUESTION], how="left", indicator=True)
     only = more.loc[more["_merge"] == "left_only", "criterion"]
     text = tables.criteria_table(study).data
     assert len(only) >= 1
