@@ -38,7 +38,10 @@ def test_a_settled_figure_is_rounded_and_moves_no_more(records):
 def test_loss_curves_show_every_seed_and_the_paper_behind(records):
     axes = plots.loss_curves(history_frame(records), paper.fig1a()).axes[0]
     assert len(axes.lines) == 4 + 5
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["true labels", "gaussian", "paper"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        *paper.RANDOMIZATIONS.values(),
+        "paper (thin dots)",
+    ]
 
 
 def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
