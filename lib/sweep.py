@@ -129,16 +129,15 @@ class _Sweep:
     def __init__(self, dataset: Dataset, store: RunStore, device: str, executor: Executor, time_limit: float | None):
         self.executor, self.stop = executor, store.stop_request()
         deadline = None if time_limit is None else time.time() + time_limit
-        if isinstance(executor, _Here):
-            executor.answer_signals_by(self.stop)
         self.orders = Orders(dataset.name, store.root, device, self.stop, deadline)
         self.futures: dict[Future, Unit] = {}
         self.outcomes: dict[Run, str] = {}
 
     def drain(self, units: list[Unit], bar: Bar) -> Summary:
-        """Work until every run has its record, failed, or was left at the time limit."""
+        """Work until every run has its record, failed, or was left at the time limit or on a signal."""
+        asked, waiting = [], list(units)  # asked: signals that came
+        restore = _answer_signals(lambda number, _: (asked.append(number), self.stop.touch()))
         try:
-            waiting = list(units)
             while waiting or self.futures:
                 width = 1 if isinstance(self.executor, _Here) else len(waiting)  # each is then done before the next
                 self._submit(waiting[:width])
@@ -156,7 +155,10 @@ class _Sweep:
             for future in self.futures:
                 future.cancel()
             wait(self.futures)
+            restore()
             self.stop.unlink(missing_ok=True)
+            if asked and not isinstance(self.executor, _Here):  # torchrun's processes end in step
+                raise KeyboardInterrupt  # also where it has ended a worker that did not ignore it yet
         failed = [f"{run.label()}: {outcome}" for run, outcome in self.outcomes.items() if outcome not in ENDS]
         counts = [sum(outcome == end for outcome in self.outcomes.values()) for end in ENDS]
         return Summary(*counts, tuple(failed))
@@ -177,6 +179,15 @@ class _Sweep:
             elif outcome != LEFT:
                 bar.write(f"failed: {run.label()}: {outcome}")
         return busy
+
+
+def _answer_signals(handler: Callable) -> Callable[[], None]:
+    """Let Ctrl-C and a kill call the handler; returns what undoes it. They must not raise: an exception inside
+    concurrent.futures.wait would leave it holding locks that its other thread waits for."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None  # signals are another's business
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    return lambda: [signal.signal(number, old or signal.SIG_DFL) for number, old in before.items()]
 
 
 def _result(future: Future, count: int) -> list[str]:
@@ -271,11 +282,6 @@ class _Here(Executor):
         future: Future = Future()
         future.set_result(work(*arguments))
         return future
-
-    def answer_signals_by(self, stop: Path) -> None:
-        """Ctrl-C and a kill ask the work to stop, for which all processes must be at the same step."""
-        for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda *_: stop.touch())
 
 
 def local_executor(workers: int, device: str) -> ProcessPoolExecutor:

@@ -208,6 +208,25 @@ def test_stopped_in_the_middle_loses_nothing_finished(store):
     assert done.items() <= {path: path.read_text() for path in store.root.glob("digits/*.json")}.items()
 
 
+def test_a_signal_ends_a_sweep_but_no_wait(digits, runs, store, monkeypatch):
+    """An exception raised within concurrent.futures.wait would leave it holding locks, and the sweep hanging."""
+    waits, wait, before = [], sweep.wait, signal.getsignal(signal.SIGINT)
+
+    def interrupted_wait(*args, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+        result = wait(*args, **options)
+        waits.append(result)
+        return result
+
+    monkeypatch.setattr(sweep, "wait", interrupted_wait)
+    endless = [replace(run, epochs=100_000) for run in runs]
+    with ThreadPoolExecutor(1) as executor, pytest.raises(KeyboardInterrupt):
+        train_missing(endless, digits, store, "cpu", executor=executor)
+    assert waits
+    assert signal.getsignal(signal.SIGINT) is before
+    assert missing_runs(endless, digits, store) == endless
+
+
 def test_two_processes_share_a_store(store):
     processes = [popen(smoke_command(store)) for _ in range(2)]
     for process in processes:
