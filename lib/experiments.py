@@ -58,8 +58,8 @@ def base_run(profile: Profile, dataset: str, model: str, seed: int, setting: Set
 
 
 def curve_run(profile: Profile, dataset: str, model: str, seed: int) -> Run:
-    """The same for Fig. 1: on as many images as it gets in this profile, and until it has fitted, for how soon that is
-    is the figure's question."""
+    """The same for Fig. 1: on as many images as it gets in this profile, and until it has fitted, for the figure asks
+    how soon that is."""
     run = base_run(profile, dataset, model, seed)
     return replace(run, train_size=profile.sizes_of(model, dataset).curve, stop_when_fitted=True)
 
