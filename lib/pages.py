@@ -323,7 +323,7 @@ def _versions(record: Record) -> str:
 
 
 def _total_seconds(records: Iterable[Record]) -> float:
-    return sum(record.provenance["seconds"] for record in records)
+    return sum({record.training: record.provenance["seconds"] for record in records}.values())
 
 
 def _joined(values: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,11 @@ class Record:
         """The run's key."""
         return self.run.key(self.fingerprint)
 
+    @property
+    def training(self) -> str:
+        """The key of the run whose training this is: its own, or see RunStore.adopt."""
+        return self.provenance.get("training_of", self.key)
+
     def to_json(self) -> str:
         """Standard JSON, a line per history column; non-finite numbers become null."""
         text = json.dumps(_finite(asdict(self) | {"key": self.key, "recipe": RECIPE}), indent=1, allow_nan=False)
@@ -203,6 +208,15 @@ class RunStore:
         for left_over in (self.checkpoint, self.progress):
             left_over(record.run, record.fingerprint).unlink(missing_ok=True)
         return path
+
+    def adopt(self, run: Run, fingerprint: str) -> bool:
+        """Save the record of the run with the other stop_when_fitted as this run's too, where it is the same training:
+        one that never both overfit and fitted is never stopped. Returns whether it was."""
+        twin = self.load(replace(run, stop_when_fitted=not run.stop_when_fitted), fingerprint)
+        if twin is None or None not in twin.reached.values():
+            return False
+        self.save(replace(twin, run=run, provenance=twin.provenance | {"training_of": twin.key}))
+        return True
 
     def checkpoint(self, run: Run, fingerprint: str) -> Path:
         """Where this run's state is kept while it trains."""

@@ -227,7 +227,7 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
         for run in unit:
             if not distributed.agree(distributed.rank() or stack.enter_context(store.claim(run, dataset.fingerprint))):
                 outcomes[run] = BUSY
-            elif distributed.agree(store.load(run, dataset.fingerprint) is None):
+            elif not distributed.agree(distributed.rank() or _has_record(run, dataset.fingerprint, store)):
                 outcomes[run] = LEFT
         todo = [run for run, outcome in outcomes.items() if outcome == LEFT]
         options = {"checkpoint": lambda run: store.checkpoint(run, dataset.fingerprint), "interrupted": interrupted}
@@ -242,6 +242,10 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
         except Exception as error:
             outcomes |= {run: f"{type(error).__name__}: {error}" for run in todo if outcomes[run] == LEFT}
     return list(outcomes.values())
+
+
+def _has_record(run: Run, fingerprint: str, store: RunStore) -> bool:
+    return store.load(run, fingerprint) is not None or store.adopt(run, fingerprint)
 
 
 def _is_to_stop(orders: Orders) -> bool:

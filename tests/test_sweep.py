@@ -79,6 +79,34 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
         assert len(units) == len({(unit[0].seed, plan(unit[0])) for unit in units})
 
 
+def carried_out(run, dataset, store):
+    orders = sweep.Orders(dataset.name, store.root, "cpu", store.root / "stop", None)
+    assert sweep.carry_out((run,), orders) == [sweep.TRAINED]
+    return store.load(run, dataset.fingerprint)
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_run_that_never_fits_is_trained_once_whether_it_is_to_stop_or_not(digits, small_run, store, stops):
+    first, second = replace(small_run, stop_when_fitted=stops), replace(small_run, stop_when_fitted=not stops)
+    trained, adopted = (carried_out(run, digits, store) for run in (first, second))
+    assert None in trained.reached.values()
+    assert (trained.training, adopted.training) == (trained.key, trained.key)
+    again = train(second, digits)
+    assert (adopted.run, adopted.outcome, adopted.final) == (second, again.outcome, again.final)
+    for column in set(again.history) - {"seconds"}:
+        assert adopted.history[column] == again.history[column]
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_run_that_fits_is_trained_with_and_without_its_stop(digits, small_run, store, stops):
+    fitting = replace(small_run, width=1.0, epochs=60)
+    first, second = replace(fitting, stop_when_fitted=stops), replace(fitting, stop_when_fitted=not stops)
+    one, other = (carried_out(run, digits, store) for run in (first, second))
+    assert None not in one.reached.values()
+    assert (one.training, other.training) == (one.key, other.key)
+    assert one.outcome != other.outcome
+
+
 def test_any_executor_will_do(digits, runs, store):
     """A thread stands for a cluster: nothing but the units, the orders and the store's folder reaches it."""
     with ThreadPoolExecutor(1) as executor:
