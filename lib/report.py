@@ -285,7 +285,9 @@ def _findings(study: Study) -> list[str]:
     """What came of the choices that were tried both ways, as a list's lines."""
     rows = deviations(study.claim.name, study.profile, study.data, study.frame)
     rows = rows[rows["what came of it"] != "—"]
-    return [f"- **{what}**: {found}." for what, found in zip(rows["what"], rows["what came of it"], strict=True)]
+    title = study.claim.title.lower()  # the same choice may bear on several claims, each with runs of its own
+    found = zip(rows["what"], rows["what came of it"], strict=True)
+    return [f"- **{what}** ({title}): {came}." for what, came in found]
 
 
 def bench_block() -> str:
