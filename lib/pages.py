@@ -269,15 +269,16 @@ def provenance(*studies: Study) -> HTML:
     """Where the page's numbers come from, and the command that makes them again."""
     study = studies[0]
     records = list({record.key: record for each in studies for record in each.records}.values())
+    made_in = _environments(records)
     facts = {
         "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_parameters(*studies)}",
         "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
         "Training time": f"{_total_seconds(records) / 60:.1f} minutes in all",
         "Trained": _span(record.provenance["started"][:10] for record in records),
-        "Source": _joined(_commit(record) for record in records),
-        "Hardware": _joined(_machine(record) for record in records),
+        "Source": _joined(map(_commit, made_in)),
+        "Hardware": _joined(map(_machine, made_in)),
         "Arithmetic": _joined(record.provenance["precision"] for record in records),
-        "Versions": _joined(_versions(record) for record in records),
+        "Versions": _joined(map(_versions, made_in)),
         "Data": _joined(_data(record) for record in records),
     }
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
@@ -306,19 +307,24 @@ def capital(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _commit(record: Record) -> str:
-    commit = record.provenance["commit"]
-    changes = " with uncommitted changes" if record.provenance["dirty"] else ""
+def _environments(records: Iterable[Record]) -> list[dict]:
+    """What made the records; one that went on from a checkpoint elsewhere has several."""
+    return [each for record in records for each in (record.provenance, *record.provenance.get("earlier", ()))]
+
+
+def _commit(environment: dict) -> str:
+    commit = environment["commit"]
+    changes = " with uncommitted changes" if environment["dirty"] else ""
     return (f"commit {commit[:12]}" if commit else "no commit known") + changes
 
 
-def _machine(record: Record) -> str:
-    p = record.provenance
-    return f"{p['hardware']}, {p['cores']} cores, {p['threads']} thread(s) a run, {p['platform']}"
+def _machine(environment: dict) -> str:
+    hardware, cores, threads = (environment[name] for name in ("hardware", "cores", "threads"))
+    return f"{hardware}, {cores} cores, {threads} thread(s) a run, {environment['platform']}"
 
 
-def _versions(record: Record) -> str:
-    versions = {"python": record.provenance["python"], **record.provenance["versions"]}
+def _versions(environment: dict) -> str:
+    versions = {"python": environment["python"], **environment["versions"]}
     return " ".join(f"{name} {version}" for name, version in versions.items())
 
 

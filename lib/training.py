@@ -41,6 +41,8 @@ class Progress:
 
     history: dict[str, list] = field(default_factory=lambda: {column: [] for column in HISTORY_COLUMNS})
     reached: dict[str, int | None] = field(default_factory=lambda: dict.fromkeys(REACHED))
+    started: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    environments: list[dict] = field(default_factory=list)  # that it was trained in, see provenance, first to last
     seconds: float = 0.0  # the run's share of the time of all that were trained with it
     step: int = 0  # in the epoch under way, with the loss, correct answers and seconds of the steps before it
     loss: float = 0.0
@@ -61,7 +63,6 @@ class _Member:
     inputs: Inputs
     progress: Progress
     state: State  # where it starts from; what comes of it lies in its engine
-    started: str
     over: bool = False  # its record is out
 
     @property
@@ -204,32 +205,35 @@ class _Training:
     saved: float = 0.0  # when checkpoints were last written
 
     def records(self, runs: Sequence[Run]) -> Iterator[Record]:
-        machine = environment(self.device)  # now: the source may change while runs train
+        here = environment(self.device)  # now: the source may change while runs train
         maker, self.saved = InputMaker(self.dataset, self.device), time.perf_counter()
-        members = [self._open(run, maker) for run in runs]
+        members = [self._open(run, maker, here) for run in runs]
         self.waiting.extend(sorted(members, key=lambda member: -member.progress.step))  # those within an epoch first
         while self.waiting or self.lanes:
             self._fill()
             ended = [(lane, index) for lane in self.lanes for index in lane.active if lane.members[index].outcome]
             for lane, index in ended:
                 lane.members[index].over = True
-                yield self._record(lane, index, machine)
+                yield self._record(lane, index)
             if self.lanes and not ended:
                 self._epoch()
 
     # --- which runs are where ---
 
-    def _open(self, run: Run, maker: InputMaker) -> _Member:
+    def _open(self, run: Run, maker: InputMaker, here: dict) -> _Member:
         """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none."""
-        path, started = self.checkpoint(run), datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        path = self.checkpoint(run)
         try:
             saved = torch.load(path, map_location="cpu", weights_only=True) if path and path.exists() else {}
         except Exception:  # torch raises many kinds on a damaged file
             saved = {}
+        progress, state = Progress(), None
         if saved.get("key") == run.key(self.dataset.fingerprint):
-            return _Member(run, maker.make(run), Progress(**saved["progress"]), saved["state"], started)
-        state = initial_state(run, len(self.dataset.classes), maker.size(run))
-        return _Member(run, maker.make(run), Progress(), state, started)
+            progress, state = Progress(**saved["progress"]), saved["state"]
+        if here not in progress.environments[-1:]:
+            progress.environments.append(here)
+        state = state or initial_state(run, len(self.dataset.classes), maker.size(run))
+        return _Member(run, maker.make(run), progress, state)
 
     def _fill(self) -> None:
         """Put waiting runs in the places of those that are over, make lanes smaller, open new ones."""
@@ -312,7 +316,7 @@ class _Training:
 
     # --- the end ---
 
-    def _record(self, lane: _Lane, index: int, machine: dict) -> Record:
+    def _record(self, lane: _Lane, index: int) -> Record:
         """The record of a run that is over, with the final evaluation; see Record.final."""
         start, member = time.perf_counter(), lane.members[index]
         inputs, run, progress = member.inputs, member.run, member.progress
@@ -323,7 +327,7 @@ class _Training:
             final |= {f"{name}_{measure}": value for measure, value in zip(MEASURES, values, strict=True)}
         progress.seconds += time.perf_counter() - start
         provenance = {
-            "started": member.started,
+            "started": progress.started,
             "seconds": round(progress.seconds, 2),
             "parameters": count_parameters(lane.engine.stack) // lane.engine.count,
             "steps_per_epoch": len(lane.engine.sizes),
@@ -338,7 +342,8 @@ class _Training:
                 "inexact": self.dataset.inexact,
             },
             "processes": distributed.world(),
-            **machine,
+            **progress.environments[-1],
+            "earlier": progress.environments[:-1],
         }
         fingerprint = self.dataset.fingerprint
         return Record(run, fingerprint, member.outcome, final, progress.reached, progress.history, provenance)

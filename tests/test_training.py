@@ -46,6 +46,26 @@ def test_interrupted_and_resumed_equals_uninterrupted(digits, small_run, name, t
     assert comparable(resumed) == comparable(train(run, digits))
 
 
+def test_a_resumed_run_names_where_it_was_trained_before(digits, small_run, tmp_path, monkeypatch):
+    path, here = tmp_path / "checkpoint.pt", training.environment("cpu")
+
+    def train_at(commit, **options):
+        monkeypatch.setattr(training, "environment", lambda device: here | {"commit": commit})
+        return train(small_run, digits, checkpoint=path, **options)
+
+    for commit in ("first", "second", "second"):
+        asked = iter([False] * 4 + [True])
+        with pytest.raises(Interrupted):
+            train_at(commit, interrupted=lambda asked=asked: next(asked))
+    saved = torch.load(path, weights_only=True)
+    saved["progress"]["started"] = "long ago"
+    torch.save(saved, path)
+    found = train_at("third").provenance
+    assert (found["started"], found["commit"]) == ("long ago", "third")
+    assert [each["commit"] for each in found["earlier"]] == ["first", "second"]
+    assert train(small_run, digits).provenance["earlier"] == []
+
+
 @pytest.mark.parametrize("content", [b"", b"damaged"])
 def test_unreadable_checkpoint_starts_anew(digits, small_run, tmp_path, content):
     path = tmp_path / "checkpoint.pt"
