@@ -26,7 +26,7 @@ from lib.claims import (
     with_test_errors,
 )
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
-from lib.experiments import VARIANTS, group_of, variant_of
+from lib.experiments import UNREGULARIZED, VARIANTS, group_of, variant_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.splits import SPLITS
@@ -305,21 +305,22 @@ def _results(record: Record) -> tuple:
 def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     """Where the paper disagrees with itself, and which of its values ours agrees with, from claim 3's arms_frame.
 
-    Columns: model, variant (of our settings), quantity, places (source -> value), ours, run_low and run_high (95 % for
-    one run), seeds, nearest and inside (the sources nearest to our mean, and inside that interval).
+    Columns: model, quantity, places (source -> value), group (one of experiments.UNREGULARIZED) and variant of our
+    runs, ours, run_low and run_high (95 % for one run), seeds, nearest and inside (the sources nearest to our mean, and
+    inside that interval).
     """
     result = []
     published = paper.contradictions().groupby(["model", "quantity"], sort=False)
-    for ((model, quantity), places), variant in product(published, ("", *VARIANTS)):
-        group = group_of("Table 1, true labels", variant)
-        if variant and rows_of(frame, group, "none", model).empty:
-            continue  # a variant of other networks, or not the profile's
+    for ((model, quantity), places), runs, variant in product(published, UNREGULARIZED, ("", *VARIANTS)):
+        group = group_of(runs, variant)
+        if group != UNREGULARIZED[0] and rows_of(frame, group, "none", model).empty:
+            continue  # not the profile's, or of other networks
         values = arm(frame, group, "none", model, "test_accuracy")
         mean, low, high = prediction_interval(values)
         nearest = places.iloc[(places["value"] - mean).abs().argmin()]["source"] if values.notna().any() else ""
         inside = list(places.loc[places["value"].between(low, high), "source"])
         result.append(
-            {"model": model, "variant": variant, "quantity": quantity}
+            {"model": model, "quantity": quantity, "group": runs, "variant": variant}
             | {"places": dict(zip(places["source"], places["value"], strict=True))}
             | {"ours": mean, "run_low": low, "run_high": high, "seeds": values.count()}
             | {"nearest": nearest, "inside": inside}

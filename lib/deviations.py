@@ -16,6 +16,7 @@ from lib.experiments import (
     LARGE_BATCH,
     V3_DROPOUT,
     V3_WEIGHT_DECAY,
+    comparison_of,
 )
 from lib.findings import (
     DECAY,
@@ -165,7 +166,7 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     models = profile.networks(dataset)
     ours = _listed({model: profile.settings[model].epochs for model in models}, models)
     shown = "" if dataset in PHOTOGRAPHS else f" (Fig. 1a shows {STATED['inception'].epochs})"
-    ends = runs.groupby("group", sort=False)["stop_when_fitted"].all()
+    ends = runs.groupby(runs["group"].map(comparison_of), sort=False)["stop_when_fitted"].all()
     if not ends.any():
         return "epochs", f"not stated{shown}", ours, "not stated", "small once all is fitted"
     which = "a run" if ends.all() else f"a run of {', '.join(ends.index[ends])}"

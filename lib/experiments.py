@@ -33,6 +33,7 @@ VARIANTS = {  # of settings that the paper may not have had: for which networks,
 }
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
+UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
 V3_DROPOUT, V3_WEIGHT_DECAY = 0.2, 4e-5  # TF-Slim's defaults for Inception V3 at the time; the paper states neither
 
 
@@ -113,6 +114,11 @@ def variant_of(group: str) -> str:
     return next((name for name in VARIANTS if group.endswith(group_of("", name))), "")
 
 
+def comparison_of(group: str) -> str:
+    """The comparison that a group belongs to, see group_of."""
+    return group.removesuffix(group_of("", variant_of(group)))
+
+
 def _variants(profile: Profile, run: Run, names: Iterable[str] = VARIANTS) -> Iterator[tuple[str, Run]]:
     """A run with the settings of each of these VARIANTS that its network has."""
     for name in names if profile.variants else ():
@@ -122,7 +128,8 @@ def _variants(profile: Profile, run: Run, names: Iterable[str] = VARIANTS) -> It
 
 
 def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
-    """Claim 3: Table 1's rows, dropout where there is a place for it, and Table 4's rows."""
+    """Claim 3: Table 1's rows, dropout where there is a place for it, Table 4's rows, and Fig. 1c's runs on true
+    labels, of which Table 1 has other values."""
     for seed in profile.seeds:
         for row in paper.table1().itertuples():
             run = replace(base_run(profile, dataset, row.model, seed), random_crop=row.random_crop)
@@ -138,6 +145,10 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             yield Arm("Table 1, true labels", *_regularized(run, profile))
         for row in paper.table4().itertuples():
             yield Arm("Table 4", row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
+        for model in CORRUPTION_MODELS if profile.variants else ():
+            run = curve_run(profile, dataset, model, seed)
+            for name, variant in [("", run), *_variants(profile, run)]:
+                yield Arm(group_of(UNREGULARIZED[1], name), "none", variant)
 
 
 def _regularized(run: Run, profile: Profile) -> tuple[str, Run]:

@@ -36,6 +36,7 @@ from lib.pages import (
     table,
     word,
 )
+from lib.profiles import V3
 from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
@@ -327,20 +328,22 @@ def _variants(study: Study) -> pd.DataFrame:
 
 def contradictions_table(study: Study) -> HTML:
     """Where the paper disagrees with itself, and which of its values the recorded runs agree with."""
-    rows, ours = [], study.contradictions.set_index(["model", "variant"])[["ours", "seeds"]]
+    which = ["model", "group", "variant"]
+    rows, ours = [], study.contradictions.set_index(which)[["ours", "seeds"]]
     for row in study.recorded.contradictions.itertuples():
         run = interval(row.run_low, row.run_high, percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
         values = {
             "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
+            "our runs": "—" if row.model == V3 else row.group,  # this page has none on photographs
             heading(study.recorded): _mean(row.ours, row.seeds),
             "95 % for one run": run,
             "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
         }
         if study.recorded is not study:
-            mine, key = heading(study), (row.model, row.variant)
-            values[mine] = "not asked" if key not in ours.index else _mean(*ours.loc[key])
+            key = tuple(getattr(row, name) for name in which)
+            values[heading(study)] = "not asked" if key not in ours.index else _mean(*ours.loc[key])
         rows.append(values)
     return table(pd.DataFrame(rows))
 

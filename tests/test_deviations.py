@@ -48,6 +48,7 @@ def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():
         ("randomization", QUICK, "; a run ends once"),
         ("randomization", PAPER, "; a run of randomizations ends once"),
         ("label_corruption", PAPER, "; a run ends once"),
+        ("explicit_regularization", PAPER, "; a run of Fig. 1c at rate 0 ends once"),
     ):
         epochs = deviations(claim, profile, "cifar10", runs_of(claim, profile)).set_index("what")["ours"]["epochs"]
         assert text in epochs
