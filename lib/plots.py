@@ -182,10 +182,10 @@ def corruption_curves(
     frame: pd.DataFrame, value: str, label: str, reference: pd.DataFrame | None = None, chance: float | None = None
 ) -> Figure:
     """A value over the corruption rate, by network: every seed as a marker, and a line through the mean of the seeds
-    that ran at all rates at which any did.
+    that ran at all rates at which any did, broken where a rate has no run.
 
     Args:
-        frame: columns model, seed, label_corruption and the value.
+        frame: columns model, seed, label_corruption and the value, NaN where it was not run.
         value: column on the y axis.
         label: of the y axis.
         reference: the paper's curve, columns model, corruption and a third with the value; drawn hollow, dotted.
@@ -211,6 +211,7 @@ def _corruption_axes(
             extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
         by_seed = part.dropna().pivot(index="seed", columns="label_corruption", values=value)
         mean = by_seed.dropna().mean()  # of the same seeds at every rate
+        mean = mean.reindex(sorted(set(part["label_corruption"])))
         axes.plot(mean.index, mean, color=style["color"], linestyle=style["linestyle"])
         axes.plot(part["label_corruption"], part[value], style["marker"], color=style["color"], markersize=5, alpha=0.8)
         if reference is not None:

@@ -97,6 +97,14 @@ def test_a_corruption_curve_joins_means_of_the_same_seeds():
     assert len(marks.get_ydata()) == 3
 
 
+def test_a_corruption_curve_does_not_bridge_a_rate_that_was_not_run():
+    errors = pd.Series([0.2, np.nan, 0.5, 0.6], [0, 0.1, 0.2, 0.3])
+    frame = pd.DataFrame({"model": "alexnet", "seed": 0, "label_corruption": errors.index, "error": errors})
+    line, *_ = plots.corruption_curves(frame, "error", "error").axes[0].lines
+    assert list(line.get_xdata()) == list(errors.index)
+    assert np.array_equal(line.get_ydata(), errors, equal_nan=True)
+
+
 def test_what_never_came_stands_at_the_upper_edge():
     rates = [0, 0.5, 1]
     frame = pd.DataFrame({"model": "alexnet", "seed": 0, "label_corruption": rates, "time": [np.inf, 1.0, np.inf]})
