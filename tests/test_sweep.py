@@ -124,18 +124,21 @@ def test_what_a_worker_needs_can_be_sent_to_it(runs, tmp_path):
 
 
 def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):
-    long = replace(small_run, epochs=1_000_000)
-    checkpoint, epochs = store.checkpoint(long, digits.fingerprint), []
+    long, done = replace(small_run, epochs=1_000_000), []
+    checkpoint = store.checkpoint(long, digits.fingerprint)
     for limit in (10, 15, 30, 60):  # a worker takes seconds to start, more on a busy machine
         start = time.monotonic()
         summary = train_missing([long], digits, store, "cpu", time_limit=limit)
         assert (summary.trained, summary.left, summary.failed) == (0, 1, ())
         assert limit <= time.monotonic() - start < limit + 20
         if checkpoint.exists():
-            epochs.append(len(torch.load(checkpoint, weights_only=True)["progress"]["history"]["epoch"]))
-        if len(epochs) == 2:
+            progress = torch.load(checkpoint, weights_only=True)["progress"]
+            done.append((len(progress["history"]["epoch"]), progress["step"], progress["started"]))
+        if len(done) > 1 and done[-1] > done[0]:
             break
-    assert 0 < epochs[0] < epochs[1]
+    assert done == sorted(done)
+    assert done[0] < done[-1]
+    assert len({started for *_, started in done}) == 1  # it went on, and did not begin anew
 
 
 def test_unwritable_store_stops_before_training(digits, runs, tmp_path):
