@@ -52,17 +52,17 @@ def look(names: Sequence[str], name: str) -> dict[str, object]:
 
 
 def loss_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
-    """Training loss by step, one line a seed and randomization; the paper's curves thin and dotted in its colour."""
+    """Training loss by step, one line a seed and randomization; the paper's curves thin in its colour."""
     figure = Figure(figsize=(7.5, 4.2))
     axes, extra, shown = figure.subplots(), {}, set(history["randomization"])
     if reference is not None:
         shown |= set(reference["randomization"])
     names = [name for name in paper.RANDOMIZATIONS.values() if name in shown]
     if reference is not None:
-        thin = {"linestyle": ":", "linewidth": 1.2, "zorder": 1}
+        thin = {"linewidth": 0.7, "zorder": 1}
         for name, curve in reference.groupby("randomization"):
             axes.plot(curve["step"] / 1000, curve["average_loss"], color=look(names, name)["color"], **thin)
-        extra["paper (thin dots)"] = Line2D([], [], color="0.4", **thin)
+        extra["paper (thin)"] = Line2D([], [], color="0.4", **thin)
     _lines(axes, history.assign(steps=history["step"] / 1000), "randomization", names, "steps", "train_loss")
     axes.set(xlabel="thousand steps", ylabel="training loss (running mean of the epoch)", ylim=(0, None))
     _legend(axes, names, extra)

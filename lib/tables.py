@@ -323,7 +323,8 @@ def table1_variants(study: Study) -> HTML:
 
 
 def _variants(study: Study) -> pd.DataFrame:
-    return study.frame[study.frame["group"].map(variant_of) != ""]
+    rows = study.group_like("Table 1")
+    return rows[rows["group"].map(variant_of) != ""]
 
 
 def contradictions_table(study: Study) -> HTML:

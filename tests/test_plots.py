@@ -40,7 +40,7 @@ def test_loss_curves_show_every_seed_and_the_paper_behind(records):
     assert len(axes.lines) == 4 + 5
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         *paper.RANDOMIZATIONS.values(),
-        "paper (thin dots)",
+        "paper (thin)",
     ]
 
 
