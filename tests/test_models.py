@@ -132,6 +132,18 @@ def test_shift_batch_norm_is_batch_norm_without_a_scale():
     torch.testing.assert_close(ours.eval()(x), torchs.eval()(x))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_slice_of_a_gradient_goes_back_through_batch_norm_in_the_layout_of_the_images(layout):
+    x = torch.randn(8, 6, 5, 5).to(memory_format=layout).requires_grad_()
+    y, seen = ShiftBatchNorm(6)(x), []
+    y.grad_fn.register_prehook(lambda gradients: seen.append(gradients[0].is_contiguous(memory_format=layout)))
+    wide = torch.randn(8, 10, 5, 5).to(memory_format=layout)
+    (torch.cat([y, torch.ones(8, 4, 5, 5)], dim=1) * wide).sum().backward()
+    assert seen == [True]
+    expected = torch.autograd.grad((nn.functional.batch_norm(x, None, None, training=True) * wide[:, :6]).sum(), x)[0]
+    torch.testing.assert_close(x.grad, expected)
+
+
 def test_inception_without_batch_norm_has_a_bias_in_its_place():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in build_model("inception_no_bn").modules())
     assert all(m.bias is None for m in build_model("inception").modules() if isinstance(m, nn.Conv2d))
