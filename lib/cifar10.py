@@ -38,16 +38,21 @@ CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
 def cifar10(root: Path) -> Dataset:
-    """CIFAR-10 from the first source there is under root, through the cache.
+    """CIFAR-10 from the first source there is under root, through the cache; downloaded where there is none.
 
     Raises:
         InputError: damaged files, or no room for the cache.
         NoData: there is none, and none can be downloaded; the message lists what was tried.
     """
+    return cifar10_on_disk(root) or _cached([_download(root)], _archive)
+
+
+def cifar10_on_disk(root: Path) -> Dataset | None:
+    """As cifar10, but never downloaded: None where there is none under root."""
     for find in (_extracted, _archive, _parquet):
         if files := find(root):
             return _cached(files, find)
-    return _cached([_download(root)], _archive)
+    return None
 
 
 def _extracted(root: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from torchvision.datasets import CIFAR10
 from lib import cifar10 as module
 from lib.cifar10 import cifar10
 from lib.config import InputError
-from lib.data import IMAGES, load_dataset, resolve_dataset
+from lib.data import IMAGES, at_hand, load_dataset, resolve_dataset
 from lib.files import NoData
 
 TRAIN, TEST = 50, 20
@@ -186,6 +186,17 @@ def test_without_cifar10_auto_takes_digits_and_says_what_was_tried(serve, tmp_pa
     assert not (tmp_path / "new" / module.ARCHIVE).exists()
     with pytest.raises(NoData, match="Tried"):
         cifar10(tmp_path / "new")
+
+
+def test_what_is_at_hand_is_never_downloaded(parquet, serve, cache, monkeypatch):
+    host, asked = serve(b"not the archive")
+    monkeypatch.setattr(module, "MIRRORS", (f"{host}/good",))
+    monkeypatch.setenv("DATA_ROOT", str(parquet / "none"))
+    assert at_hand("cifar10") is None
+    assert asked == []
+    monkeypatch.setenv("DATA_ROOT", str(parquet))
+    assert_made(at_hand("cifar10"))
+    assert at_hand("tiny-imagenet") is None
 
 
 @pytest.mark.skipif(not cifar10_at_hand(), reason="no CIFAR-10 under DATA_ROOT")
