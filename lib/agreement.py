@@ -164,7 +164,7 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
     order = pd.Series(order, dtype=float)
     yield Row(source, "order of the five times to fit: rank correlation", runs, order, 1.0, MARGINS["order"])
-    values = arm(frame, "randomizations", "true labels", "inception", "overfit_steps")
+    values = arm(frame, "randomizations", "true labels", "inception", "steps_to_overfit")
     yield Row(source, "steps to fit true labels", runs, values, steps["true labels"], factor, "ratio")
     for name, ratio in (steps / steps["true labels"]).drop("true labels").items():
         text, longer = f"time to fit {name} over that of true labels", np.log(times[name])

@@ -52,7 +52,8 @@ class Criterion:
 
     runs: group and network of the arms that it rests on; paper: the paper's value.
     interval: of the mean, where the criterion is asked of that; None where it is asked of each seed.
-    headline: it decides whether the claim's centre stands: Inception's, the network of all the paper's figures.
+    headline: it decides whether the claim's centre stands: Inception's, the only network in all of the paper's
+        figures on CIFAR-10.
     unsettled: why what ran cannot say, and leaves the criterion undecided; '' where it can.
     """
 
@@ -101,6 +102,7 @@ class Comparison:
     margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
         the gain must not exceed, or where is_gain must reach.
     unsettled: as a criterion's.
+    without: how the runs without it are called.
     """
 
     text: str
@@ -116,6 +118,7 @@ class Comparison:
     is_gain: bool = False
     paper_chance: float = PAPER_CHANCE
     unsettled: str = ""
+    without: str = "without it"
 
     @property
     def paper_share(self) -> float:
@@ -134,7 +137,7 @@ class Comparison:
         if self.is_share:
             values = (self.off - chance) / (self.on - chance)
             share = remaining_share(self.on, self.off, chance, paired)
-            what, bounds = (f"{self.text}: without it", SHARE), (margin.value, math.inf)
+            what, bounds = (f"{self.text}: {self.without}", SHARE), (margin.value, math.inf)
             rest = self.paper_share, share, self.headline, self.unsettled
             return Criterion(*what, self.runs, values, margin.why, *bounds, *rest)
         gap, published = difference(self.on, self.off, paired), self.paper_on - self.paper_off
@@ -184,7 +187,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
     Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
     claim), margin (a difference), p_equivalence, share, share_low, share_high, detectable, paper (its difference),
-    paper_share, unsettled.
+    paper_share, unsettled (with the name of what did not fit).
     """
     rows = []
     for each in comparisons:
@@ -200,7 +203,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"p_equivalence": equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": each.paper_share, "unsettled": each.unsettled}
+            | {"paper_share": each.paper_share, "unsettled": f"{each.without}: {each.unsettled}" * bool(each.unsettled)}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

@@ -267,10 +267,15 @@ def _implicit_regularization(profile: Profile) -> Iterator[Row]:
         f"{VALIDATION_SHARE}; these runs never stop early", "choosing on the test set flatters", "a smaller gain",
     )  # fmt: skip
     models = " and ".join(MODEL_NAMES[model] for model in profile.large_steps)
+    constant = "; ".join(
+        f"{MODEL_NAMES[model]}: {setting.learning_rate:g}, which is not decayed, and at most {setting.epochs:,} epochs "
+        f"of the full batch and {LARGE_BATCH * profile.settings[model].epochs:,} of the larger ones, fewer once fitted"
+        for model, setting in profile.large_steps.items()
+    )
     yield (
         "optimizers", "an argument about linear models; no experiment", f"{models}: full-batch gradient descent with "
-        f"momentum, batches {LARGE_BATCH} times as large (both at a constant learning rate), such batches at "
-        f"{LARGE_BATCH} times the usual rate and its decay, Adam at {ADAM_LEARNING_RATE:g}",
+        f"momentum and batches {LARGE_BATCH} times as large, both at a constant learning rate ({constant}); such "
+        f"batches at {LARGE_BATCH} times the usual rate and its decay; Adam at {ADAM_LEARNING_RATE:g}",
         "asks of SGD what the paper asks of the others", "rows without a value of the paper's",
     )  # fmt: skip
 

@@ -182,7 +182,7 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             large = replace(base_run(profile, dataset, model, seed, setting), stop_when_fitted=True)  # of many epochs
             size = {"batch_size": LARGE_BATCH * run.batch_size, "epochs": LARGE_BATCH * run.epochs}  # steps as many
             larger = replace(large, **size)
-            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}", larger)
+            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}, constant {setting.learning_rate:g}", larger)
             scaled = {"batch_size": LARGE_BATCH * run.batch_size, "learning_rate": LARGE_BATCH * run.learning_rate}
             yield Arm("optimizer", f"SGD, batch and rate x {LARGE_BATCH}", replace(run, **scaled))
             yield Arm("optimizer", "full-batch gradient descent", replace(large, batch_size=None))

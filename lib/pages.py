@@ -74,16 +74,25 @@ def points(value: float) -> str:
     return MISSING if pd.isna(value) else f"{100 * value:z.2f}"
 
 
+def in_points(value: float) -> str:
+    """The same with its unit."""
+    return MISSING if pd.isna(value) else f"{points(value)} points"
+
+
 def gap(value: float, form: Callable[[float], str]) -> str:
     """A difference of two numbers that are written so: that of shares is in points."""
-    return f"{points(value)} points" if form is percent else form(value)
+    return in_points(value) if form is percent else form(value)
 
 
 def form_of(quantity: str) -> Callable[[float], str]:
-    """How a number of this quantity is written: shares in per cent, correlations with two decimals, all else short."""
+    """How a number of this quantity is written: shares in per cent, what is gained or lacks in points, correlations
+    with two decimals, all else short.
+    """
     if "correlation" in quantity:
-        return "{:.2f}".format
-    return percent if re.search("accuracy|error|share", quantity) else number
+        return lambda value: MISSING if pd.isna(value) else f"{value:.2f}"
+    if re.search("gain|adds|absolute difference", quantity):
+        return in_points
+    return percent if re.search("accuracy|error|share|top-", quantity) else number
 
 
 def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[float], str] = percent) -> str:
@@ -245,7 +254,7 @@ def _run_row(study: Study, row: tuple) -> dict[str, object]:
         "batch": "all" if pd.isna(row.batch_size) else f"{row.batch_size:.0f}",
         "seed": str(row.seed),
         "epochs": f"{row.epochs_run:.0f}",
-        "outcome": row.outcome,
+        "outcome": "all epochs" if row.outcome == "epochs" else row.outcome,
         "training accuracy": percent(row.train_accuracy),
         "test accuracy": percent(row.test_accuracy),
         "test accuracy, changed images": "—" if pd.isna(changed) else percent(changed),

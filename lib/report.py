@@ -22,7 +22,7 @@ from nbconvert import HTMLExporter
 from traitlets.config import Config
 
 from lib import plots
-from lib.claims import CLAIMS, CRITERIA_VERSION
+from lib.claims import CLAIMS, CRITERIA_VERSION, Claim
 from lib.config import (
     DEVICES,
     RECORDED,
@@ -256,7 +256,7 @@ def readme_block() -> str:
     lines = [" | ".join(["| claim", *README_COLUMNS.values()]) + " |", "|---" * (1 + len(README_COLUMNS)) + "|"]
     for name, claim in CLAIMS.items():
         asked = columns["paper", "cifar10"][name].headline
-        cells = [_readme_cell(studies.get(name), asked) for studies in columns.values()]
+        cells = [_readme_cell(studies.get(name), claim) for studies in columns.values()]
         lines.append(" | ".join([f"| **{claim.title}**: {claim.statement}{_readme_headline(asked)}", *cells]) + " |")
     for key, studies in columns.items():
         lines += ["", f"{README_COLUMNS[key]}: {_readme_basis(list(studies.values()))}"]
@@ -306,16 +306,16 @@ def _readme_headline(row: pd.Series) -> str:
     return f"<br>Headline: {what}. Paper: {form(row['paper'])}; must be at least {least}"
 
 
-def _readme_cell(study: Study | None, asked: pd.Series) -> str:
-    """Verdict, headline and how many criteria hold; asked: the row's headline, which a data set's own may not be."""
+def _readme_cell(study: Study | None, claim: Claim) -> str:
+    """Verdict, headline and how many criteria hold; claim: the row's, photographs have their own."""
     if study is None:
         return "not asked by the paper"
     head, form = study.headline, form_of(study.headline["quantity"])
-    question = "" if head["quantity"] == asked["quantity"] else f"{head['criterion']}: {head['quantity']} "
     sure = f"{interval(head['interval_low'], head['interval_high'], form)}, " * (head["asked_of"] == "the interval")
-    value = f"<br>{question}{form(head['ours'])} ({sure}{count(head['seeds'], 'seed')})" if head["seeds"] else ""
+    value = f"<br>{form(head['ours'])} ({sure}{count(head['seeds'], 'seed')})" if head["seeds"] else ""
     detail = "" if study.verdict == "not run" else f"<br>{tally(study.criteria)}"
-    return f"{VERDICTS[study.verdict]} **{study.verdict}**{value}{detail}"
+    own = "" if study.claim == claim else f"<br>Asked here: {study.claim.statement}{_readme_headline(head)}"
+    return f"{VERDICTS[study.verdict]} **{study.verdict}**{value}{detail}{own}"
 
 
 def readme_figure() -> str:

@@ -35,7 +35,7 @@ HISTORY_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "ev
 HISTORY_COLUMNS += ("validation_loss", "validation_accuracy", "test_loss", "test_accuracy", "test_top5_accuracy")
 HISTORY_COLUMNS += ("seconds",)
 REACHED = ("overfit_epochs", "overfit_steps", "fitted_epochs", "fitted_steps")
-RESULT_COLUMNS = ("randomization", "regularizers", "outcome", "epochs_run", "overfit_time")
+RESULT_COLUMNS = ("randomization", "regularizers", "outcome", "epochs_run", "overfit_time", "steps_to_overfit")
 RESULT_COLUMNS += ("train_loss", "train_accuracy", "train_top5_accuracy")
 RESULT_COLUMNS += ("test_loss", "test_accuracy", "test_top5_accuracy")
 RESULT_COLUMNS += ("changed_test_loss", "changed_test_accuracy", "changed_test_top5_accuracy")
@@ -271,16 +271,18 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row per record: settings, derived names, outcome, final values in [0, 1], what was reached, key.
 
     overfit_time: epochs until the running training loss crossed OVERFIT_LOSS, linear between epochs; infinite
-        where it never did.
+        where it never did; steps_to_overfit: the same in optimizer steps.
     running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
     best_test_accuracy and best_test_top5_accuracy are the highest of the epochs; early_stopped_test_accuracy that
     of the epoch with the highest validation accuracy (the first of equals), where images were held out.
     """
     rows = []
     for record in records:
+        time = _overfit_time(record)
         rows.append(
             {"key": record.key, **asdict(record.run), **record.run.names, "outcome": record.outcome}
-            | {"epochs_run": len(record.history["epoch"]), "overfit_time": _overfit_time(record)}
+            | {"epochs_run": len(record.history["epoch"]), "overfit_time": time}
+            | {"steps_to_overfit": time * record.provenance["steps_per_epoch"]}
             | record.final
             | record.reached
             | _best(record)

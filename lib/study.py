@@ -96,12 +96,13 @@ class Study:
     @functools.cached_property
     def recorded(self) -> "Study":
         """The repository's own records at the paper's size: the column between the paper's and these runs. Of
-        photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same profile."""
+        photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same profile and seeds."""
         data = self.data if self.on_photographs else "cifar10"
-        profile = self.profile.name if retrains() else "paper"
-        if (self.profile.name, self.data, self.store.root) == (profile, data, RECORDED):
+        if retrains():
+            return _read(self.claim.name, self.profile, data, RunStore(RECORDED), more_seeds=False)
+        if (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED):
             return self
-        return recorded_study(self.claim.name, profile, data)
+        return recorded_study(self.claim.name, "paper", data)
 
     @functools.cached_property
     def elsewhere(self) -> list["Study"]:

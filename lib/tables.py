@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby, product
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
@@ -26,6 +27,7 @@ from lib.pages import (
     form_of,
     gap,
     heading,
+    in_points,
     interval,
     link,
     number,
@@ -67,13 +69,18 @@ def _cover_row(study: Study) -> dict[str, str]:
     return row | {
         "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
-        "in other records": "<br>".join(map(_verdict_elsewhere, study.elsewhere)) or MISSING,
+        "in other records": "<br>".join(_verdict_elsewhere(each, study) for each in study.elsewhere) or MISSING,
     }
 
 
-def _verdict_elsewhere(study: Study) -> str:
+def _verdict_elsewhere(study: Study, page: Study) -> str:
+    """Another study's headline and verdict, and what that asks where its claim is not the page's."""
     where = study.profile.name + ("" if study.data == "cifar10" else f", {study.data}")
-    return f'<small class="line">{where}: {_headline_mean(study)}, {word(study.verdict)}</small>'
+    head, own = study.headline, ""
+    if study.claim != page.claim:
+        bounds = _range(head["required_low"], head["required_high"], form_of(head["quantity"]))
+        own = f"<br><small>there: {head['quantity']}, {bounds}</small>"
+    return f'<small class="line">{where}: {_headline_mean(study)}, {word(study.verdict)}</small>{own}'
 
 
 def _headline_mean(study: Study) -> str:
@@ -90,7 +97,8 @@ def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
     if row["asked_of"] == "the interval" or not row["seeds"]:
         return interval(row["interval_low"], row["interval_high"], form)
     share = proportion_interval(row["inside"], row["seeds"])
-    return f"{row['inside']} of {row['seeds']} seeds <small>{share.low:.0%} to {share.high:.0%} of runs</small>"
+    seeds = count(row["seeds"], "seed")
+    return f"{row['inside']} of {seeds} <small>{share.low:.0%} to {share.high:.0%} of runs</small>"
 
 
 def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
@@ -224,7 +232,7 @@ def _runs(study: Study, row) -> str:
 
 def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
-    unsettled = f"<br><small>without it: {row.unsettled}</small>" if row.unsettled else ""
+    unsettled = f"<br><small>{row.unsettled}</small>" if row.unsettled else ""
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
         "with and without": _wide(row.comparison + unsettled),
@@ -248,7 +256,7 @@ def agreement_table(study: Study) -> HTML:
     ran = (study.recorded.agreement["seeds"] > 0) | (study.agreement["seeds"] > 0)
     rows, reasons = [], set()
     for row in _ran_first(study.recorded.agreement, ran).itertuples():
-        form = number if row.source in ("Fig. 1a", "Fig. 1b") else percent
+        form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
         run = interval(row.run_low, row.run_high, form)
         one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
         values = {
@@ -332,8 +340,9 @@ def contradictions_table(study: Study) -> HTML:
     which = ["model", "group", "variant"]
     rows, ours = [], study.contradictions.set_index(which)[["ours", "seeds"]]
     for row in study.recorded.contradictions.itertuples():
-        run = interval(row.run_low, row.run_high, percent)
+        run = interval(*np.clip([row.run_low, row.run_high], 0.0, 1.0), percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
+        agrees = "all, which tells nothing" if len(row.inside) == len(row.places) else agrees
         values = {
             "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
@@ -361,13 +370,13 @@ def readings_table(study: Study) -> HTML:
         values |= {"rates": row.rates, "seeds": row.seeds}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
-            values[f"test error on {text}"] = _distance(row, name, percent)
+            values[f"test error on {text}"] = _distance(row, name, in_points)
         rows.append(values)
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
-    margins = f"{number(MARGINS['time'].value)} of the relative time, {percent(MARGINS['accuracy'].value)} of the error"
+    time, error = number(MARGINS["time"].value), in_points(MARGINS["accuracy"].value)
     text = "Recorded runs at the paper's size: distance from its curves between rates 0 and 1, mean and largest"
-    return table(pd.DataFrame(rows), f"{text}; margins of the mean: {margins}")
+    return table(pd.DataFrame(rows), f"{text}; margins of the mean: {time} of the relative time, {error} of the error")
 
 
 def _distance(row, name: str, form: Callable[[float], str]) -> str:

@@ -84,7 +84,7 @@ def world(claim):
             result.loc[place, "running_train_accuracy"] = printed.loc[key, "train_accuracy"]
             result.loc[place, "test_accuracy"] = printed.loc[key, "test_accuracy"]
         if each["group"] == "randomizations":
-            result.loc[place, ["overfit_time", "overfit_steps"]] = steps[each["arm"]]
+            result.loc[place, ["overfit_time", "steps_to_overfit"]] = steps[each["arm"]]
         if each["group"] == "batch norm":
             result.loc[place, "test_accuracy"] = ends[each["model"]]
         if each["group"] == "corruption":

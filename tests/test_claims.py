@@ -222,7 +222,8 @@ def test_batches_are_shared_only_where_their_size_is_the_same():
     parts = dict(iter(rows.groupby("arm")))
     assert share_batches(parts["SGD"], parts["Adam"])
     assert not share_batches(parts["SGD"], parts["full-batch gradient descent"])
-    assert not share_batches(parts["SGD"], parts["SGD, batch x 4"])
+    (larger,) = (part for name, part in parts.items() if name.startswith("SGD, batch x 4, constant"))
+    assert not share_batches(parts["SGD"], larger)
 
 
 def test_relative_time_is_over_the_same_seed_on_true_labels():
