@@ -182,6 +182,7 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
     for source, what, curves, column, mean, largest in parts:
         for model, curve in curves.groupby("model", sort=False):
             gaps = _gaps(frame[frame["model"] == model], curve, column)
+            gaps = gaps.drop(columns=0.0, errors="ignore") if column == "relative_time" else gaps  # 1 by definition
             runs = "corruption", model
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
             yield Row(source, f"{text} mean over all rates", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")

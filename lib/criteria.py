@@ -98,11 +98,11 @@ class Criterion:
 class Comparison:
     """A test accuracy with something (on) and without it (off), one value a seed; and the paper's two values.
 
-    paired: the seeds share images, initial weights and batches, so that their differences can be taken one by one.
+    paired: the seeds share images and batches, so that their differences can be taken one by one.
     margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
         the gain must not exceed, or where is_gain must reach.
     unsettled: as a criterion's.
-    without: how the runs without it are called.
+    without: how the runs without it are called, which unsettled is about; '' where it is about both.
     """
 
     text: str
@@ -144,7 +144,8 @@ class Comparison:
         what, bounds = (self.text, "gain in test accuracy"), (-math.inf, margin.value)
         if self.is_gain:
             bounds = margin.value, math.inf
-        return Criterion(*what, self.runs, self.on - self.off, margin.why, *bounds, published, gap, self.headline)
+        rest = published, gap, self.headline, self.unsettled
+        return Criterion(*what, self.runs, self.on - self.off, margin.why, *bounds, *rest)
 
 
 def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
@@ -187,7 +188,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
     Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
     claim), margin (a difference), p_equivalence, share, share_low, share_high, detectable, paper (its difference),
-    paper_share, unsettled (with the name of what did not fit).
+    paper_share, unsettled, without.
     """
     rows = []
     for each in comparisons:
@@ -203,7 +204,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"p_equivalence": equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": each.paper_share, "unsettled": f"{each.without}: {each.unsettled}" * bool(each.unsettled)}
+            | {"paper_share": each.paper_share, "unsettled": each.unsettled, "without": each.without}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

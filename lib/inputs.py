@@ -63,7 +63,7 @@ class InputMaker:
         subset = stratified_subset(self._train(run), run.train_size, run.seed)
         dataset, size = replace(self.dataset, train=subset), self.size(run)
         randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size)
-        train, validation = _hold_out(randomized.train, run.validation_size, run.seed)
+        train, validation = _hold_out(randomized.train, subset.labels, run.validation_size, run.seed)
         augmented, by_seed = is_augmented(run), run.pixels != "original" or run.train_size or run.validation_size
         sizes = run.train_size, run.validation_size, run.exact_only
         source = (run.pixels, *sizes, augmented, run.seed if by_seed else None)
@@ -166,10 +166,11 @@ def batch_sizes(images: int, batch_size: int | None) -> list[int]:
     return [size + 1] * larger + [size] * (steps - larger)
 
 
-def _hold_out(train: Split, size: int, seed: int) -> tuple[Split, Split | None]:
+def _hold_out(train: Split, labels: Tensor, size: int, seed: int) -> tuple[Split, Split | None]:
+    """By true labels: runs that differ in their corruption hold out the same images."""
     if not size:
         return train, None
     if size >= len(train):
         raise InputError(f"validation size {size} leaves nothing of {len(train)} training images")
-    order = stratified_order(train.labels, seed)
+    order = stratified_order(labels, seed)
     return train.subset(order[size:].sort().values), train.subset(order[:size].sort().values)

@@ -70,6 +70,9 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
         margin, text = MARGINS["no gain"], f"{NAME}, {row.arm}"
         how = {"paired": True, "margin": margin, "is_share": False, "is_gain": True}
         seen = {"paper_on": row.best_test_top1, "paper_off": row.test_top1, "headline": row.arm != "none"}
+        few = rows_of(frame, group, row.arm, V3)["test_size"].dropna()  # their maximum over the epochs flatters
+        flatters = f"epochs were judged by {few.iloc[0]:.0f} images" if len(few) else ""
+        seen |= {"unsettled": flatters, "without": ""}
         yield Comparison(f"{text}, stopping at the best test epoch", (group, V3), best, last, **how, **seen)
         yield Comparison(f"{text}, stopping where held-out images say", (group, V3), chosen, last, **how)
 

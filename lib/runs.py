@@ -63,7 +63,7 @@ class Run:
     momentum: float = 0.9
     batch_size: int | None = 128  # None: the whole training set, one step an epoch
     epochs: int = 64
-    stop_when_fitted: bool = False  # end after the epoch whose loss is below 0.05 with every example fitted
+    stop_when_fitted: bool = False  # end once both have been: a loss below 0.05, every example fitted
     weight_decay: float = 0.0
     dropout: float = 0.0
     random_crop: bool = False

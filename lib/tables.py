@@ -232,7 +232,8 @@ def _runs(study: Study, row) -> str:
 
 def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
-    unsettled = f"<br><small>{row.unsettled}</small>" if row.unsettled else ""
+    what = f"{row.without}: " if row.without else ""
+    unsettled = f"<br><small>{what}{row.unsettled}</small>" if row.unsettled else ""
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
         "with and without": _wide(row.comparison + unsettled),

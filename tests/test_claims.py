@@ -141,9 +141,29 @@ def test_a_failing_headline_is_not_replicated(claim, spoil):
     assert result == "not replicated"
 
 
-def test_random_labels_that_never_fit_are_slowest_but_no_constant_factor():
-    _, failing, _ = spoiled("randomization", set_where("overfit_time", math.inf, arm="random labels"))
-    assert failing == ["Random labels cost only a constant factor: time over that of true labels"]
+@pytest.mark.parametrize(
+    ("never", "slowest", "constant"),
+    [
+        ([("random labels", 0), ("random labels", 1)], "yes", "undecided"),
+        ([("random labels", 0), ("gaussian", 1)], "undecided", "undecided"),
+        ([("random labels", 1), ("gaussian", 1)], "undecided", "undecided"),
+        ([("true labels", 1)], "undecided", "undecided"),
+        ([("gaussian", 0)], "undecided", "yes"),
+    ],
+)
+def test_times_that_never_came_leave_undecided_what_depends_on_them(never, slowest, constant):
+    def spoil(rows):
+        for arm, seed in never:
+            set_where("overfit_time", math.inf, arm=arm, seed=seed)(rows)
+
+    criteria, _, result = spoiled("randomization", spoil)
+    holds = criteria.set_index("criterion")["holds"]
+    assert holds["Random labels are the slowest to fit"] == slowest
+    assert holds["Random labels cost only a constant factor"] == constant
+    assert result == "inconclusive"
+    assert (
+        criteria.loc[criteria["holds"] == "undecided", "unsettled"].str.match("never fitted in [12] of 2 seeds").all()
+    )
 
 
 def test_one_seed_outside_is_mixed():

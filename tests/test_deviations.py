@@ -43,6 +43,13 @@ def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
     assert not {"batch size", "network width (factor)", "training images", "data set"} & set(unchanged)
 
 
+def test_inception_v3s_smaller_batches_have_their_own_reason_on_all_of_imagenet():
+    rows = deviations("randomization", PAPER, "imagenet", runs_of("randomization", PAPER, "imagenet")).set_index("what")
+    assert (rows["paper"]["batch size"], rows["ours"]["batch size"]) == ("Inception V3 32", "Inception V3 128")
+    assert "workers" in rows["why"]["batch size"]
+    assert {"batch norm", "gradient clipping"} <= set(rows.index)
+
+
 def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():
     for claim, profile, text in (
         ("randomization", QUICK, "; a run ends once"),

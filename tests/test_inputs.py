@@ -112,3 +112,16 @@ def test_augmented_images_stay_whole_until_they_are_drawn(colours, small_run):
     assert torch.equal(seen, standardize(center_crop(inputs.train.images, 28)))
     middle = torch.full((len(inputs.train), DRAWS), 0.5)  # the third of five places, the center
     torch.testing.assert_close(augment(run, inputs.train.images, middle), seen)
+
+
+def test_runs_that_differ_in_corruption_hold_out_the_same_images(digits, small_run):
+    maker = InputMaker(digits, "cpu")
+    runs = [replace(small_run, train_size=None, validation_size=100, label_corruption=rate) for rate in (0.0, 1.0)]
+    clean, noisy = map(maker.make, runs)
+    alone = InputMaker(digits, "cpu").make(runs[1])
+    for split in ("train", "validation"):
+        images = [getattr(each, split).images for each in (clean, noisy, alone)]
+        assert torch.equal(images[0], images[1])
+        assert torch.equal(images[1], images[2])
+    assert not torch.equal(clean.train.labels, noisy.train.labels)
+    assert torch.equal(noisy.train.labels, alone.train.labels)

@@ -16,6 +16,14 @@ def test_numbers():
     assert pages.number(234.5678) == "235"
 
 
+def test_a_quantity_is_written_in_its_unit():
+    assert pages.form_of("gain in test accuracy")(0.0303) == "3.03 points"
+    assert pages.form_of("absolute difference of the test error from the paper's")(0.5) == "50.00 points"
+    assert pages.form_of("test accuracy") is pages.percent
+    assert pages.form_of("rank correlation")(0.999) == "1.00"
+    assert pages.form_of("rank correlation")(math.nan) == "not run"
+
+
 def test_estimates():
     nan = math.nan
     assert (

@@ -102,3 +102,14 @@ def test_label_corruption_is_not_asked_of_photographs():
     assert claims_of("cifar10") is claims_of("digits") is CLAIMS
     assert set(CLAIMS) - set(claims_of("tiny-imagenet")) == {"label_corruption"}
     assert claims_of("imagenet") is PHOTO_CLAIMS
+
+
+@pytest.mark.parametrize(
+    ("images", "holds", "result"), [(math.nan, "yes", "replicated"), (500, "undecided", "inconclusive")]
+)
+def test_the_best_of_epochs_judged_by_few_images_decides_nothing(images, holds, result):
+    criteria, found = judged("implicit_regularization", world("implicit_regularization").assign(test_size=images))
+    best = criteria["criterion"].str.contains("the best test epoch")
+    assert set(criteria.loc[best, "holds"]) == {holds}
+    assert set(criteria.loc[~best, "holds"]) == {"yes"}
+    assert found == result

@@ -133,3 +133,11 @@ def test_records_of_another_store_are_read(tmp_path, monkeypatch):
     full = [record for record in found.records if record.run.train_size is None]
     assert full == found.records
     assert 1 <= len(full) < len(some)  # the others are of other profiles
+
+
+def test_with_retrain_it_is_held_against_the_records_of_the_same_seeds(monkeypatch):
+    monkeypatch.setenv("RETRAIN", "1")
+    monkeypatch.setenv("STORE", "elsewhere")
+    few = replace(recorded_study("randomization", "quick"), profile=with_parameters(PROFILES["quick"], seeds=1))
+    assert {record.run.seed for record in few.recorded.records} == {0}
+    assert few.recorded.profile.seeds == (0,)
