@@ -182,11 +182,12 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
     for source, what, curves, column, mean, largest in parts:
         for model, curve in curves.groupby("model", sort=False):
             gaps = _gaps(frame[frame["model"] == model], curve, column)
-            gaps = gaps.drop(columns=0.0, errors="ignore") if column == "relative_time" else gaps  # 1 by definition
-            runs = "corruption", model
+            runs, rates = ("corruption", model), "all rates"
+            if column == "relative_time":  # at 0 it is 1 by definition
+                gaps, rates = gaps.drop(columns=0.0, errors="ignore"), "all rates above 0"
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
-            yield Row(source, f"{text} mean over all rates", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")
-            yield Row(source, f"{text} largest of all rates", runs, gaps.max(axis=1), 0.0, MARGINS[largest], "distance")
+            yield Row(source, f"{text} mean over {rates}", runs, gaps.mean(axis=1), 0.0, MARGINS[mean], "distance")
+            yield Row(source, f"{text} largest of {rates}", runs, gaps.max(axis=1), 0.0, MARGINS[largest], "distance")
 
 
 def _gaps(rows: pd.DataFrame, curve: pd.DataFrame, column: str) -> pd.DataFrame:

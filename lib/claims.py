@@ -28,7 +28,7 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     "was seen; no margin changed",
     5: "random labels that never fit leave undecided whether they cost a constant factor only, as version 3 says, and "
     "the best of many epochs that were judged by few test images leaves undecided whether stopping gains something: "
-    "that much is gained by chance; after runs of reduced profiles were seen; no margin changed",
+    "that much is gained by chance; after runs of every profile were seen; no margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock

@@ -176,8 +176,8 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     return (
         "epochs", f"not stated{shown}", f"at most {ours}; {which} ends once its loss has been below {OVERFIT_LOSS:g} "
         "and every example fitted, if not always in the same epoch", why,
-        "the last learning rate is higher than the paper's, which may cost a little test accuracy; an example or a few "
-        "may be lost again in the last epoch",
+        "the last learning rate is higher than the paper's, which may cost a little test accuracy; some examples may "
+        "be lost again in the last epoch",
     )  # fmt: skip
 
 
