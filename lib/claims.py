@@ -370,7 +370,7 @@ CLAIMS = {
         Claim(
             "implicit_regularization",
             "Implicit regularization",
-            "Early stopping and batch norm help generalization only marginally, too; and, asked beyond the paper, SGD.",
+            "Early stopping and batch norm help only marginally, too; so, beyond the paper, does SGD.",
             _implicit_regularization,
             _implicit_comparisons,
         ),

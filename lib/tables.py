@@ -74,13 +74,10 @@ def _cover_row(study: Study) -> dict[str, str]:
 
 
 def _verdict_elsewhere(study: Study, page: Study) -> str:
-    """Another study's headline and verdict, and what that asks where its claim is not the page's."""
+    """Another study's headline and verdict; a star where its claim, and so its margin, is not the page's."""
     where = study.profile.name + ("" if study.data == "cifar10" else f", {study.data}")
-    head, own = study.headline, ""
-    if study.claim != page.claim:
-        bounds = _range(head["required_low"], head["required_high"], form_of(head["quantity"]))
-        own = f"<br><small>there: {head['quantity']}, {bounds}</small>"
-    return f'<small class="line">{where}: {_headline_mean(study)}, {word(study.verdict)}</small>{own}'
+    own = "" if study.claim == page.claim else "*"
+    return f'<small class="line">{where}{own}: {_headline_mean(study)}, {word(study.verdict)}</small>'
 
 
 def _headline_mean(study: Study) -> str:
