@@ -370,7 +370,7 @@ CLAIMS = {
         Claim(
             "implicit_regularization",
             "Implicit regularization",
-            "Early stopping and batch norm help only marginally, too; so, beyond the paper, does SGD.",
+            "Early stopping, batch norm and, beyond the paper, SGD help only marginally, too.",
             _implicit_regularization,
             _implicit_comparisons,
         ),
