@@ -23,6 +23,7 @@ from lib.findings import (
     EXACT,
     FOUND,
     INITIALIZATION,
+    PIXELS,
     PRECISION,
     RESPONSE_NORM,
     SLOWED,
@@ -215,8 +216,8 @@ def _listed(values: Mapping[str, float], models: Iterable[str]) -> str:
 
 def _randomization(profile: Profile) -> Iterator[Row]:
     yield (
-        "shuffled and random pixels", "not stated whether channels move together", "positions are permuted, channels "
-        "move together, after the center crop", "keeps every image's colours", "small",
+        PIXELS, "not stated whether channels move together", "positions are permuted, channels move together, after "
+        "the center crop", "keeps every image's colours", "random pixels still tell of the classes, by their colours",
     )  # fmt: skip
     yield (
         "Gaussian images", "mean and variance of the data set, over what not stated", "per channel; drawn before "

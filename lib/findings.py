@@ -18,6 +18,7 @@ from lib.statistics import mean_interval
 
 # Rows of the table:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
+PIXELS = "shuffled and random pixels"
 SLOWED, SLOWER_DECAY = VARIANTS[SLOWER][0], VARIANTS[SLOWER][1]["decay"]
 TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWED)}"
 RESPONSE_NORM, INITIALIZATION = "AlexNet's local response normalization", "initialization"
@@ -38,9 +39,19 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
     names = "bit-exact images only", "all images"
     exact = {DATA_CONTROL: [arm(runs, "data control", name, DATA_CONTROL, "test_accuracy") for name in names]}
     return {
+        PIXELS: _left_in_pixels(runs),
         PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
         EXACT: _differences(exact, "without them: test accuracy"),
     }
+
+
+def _left_in_pixels(runs: pd.DataFrame) -> str:
+    """How much of the classes Inception still finds in test images that were changed as its training images were."""
+    parts = []
+    for name in ("shuffled pixels", "random pixels", "gaussian"):
+        values = arm(runs, "randomizations", name, "inception", "changed_test_accuracy").dropna()
+        parts += [f"{values.mean():.2%} on {name} ({count(len(values), 'seed')})"] if len(values) else []
+    return f"test accuracy on images changed alike: {', '.join(parts)}" if parts else "—"
 
 
 def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:

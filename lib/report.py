@@ -207,15 +207,20 @@ PICTURED = {"randomization": "randomizations", "label_corruption": "corruption"}
 
 
 def pictured(studies: Sequence[Study]) -> list[Study]:
-    """For each of the paper's two pictures that was asked for, the study that has all its runs: one of these, else the
-    repository's largest on such data; where none has them one of these."""
+    """For each of the paper's two pictures that was asked for, the study that has a run of everything in it: one of
+    these, else the repository's largest on such data; where none has them one of these."""
     result = []
     for study in studies:
         if group := PICTURED.get(study.claim.name):
             others = [each for each in study.elsewhere if each.on_photographs == study.on_photographs]
-            whole = (each for each in (study, *others) if each.group(group)["key"].notna().all())
+            whole = (each for each in (study, *others) if _shows_all(each.group(group)))
             result.append(next(whole, study))
     return result
+
+
+def _shows_all(runs: pd.DataFrame) -> bool:
+    """Whether each of the arms has a run, of one seed or more."""
+    return (runs.groupby(["model", "arm"])["key"].count() > 0).all()
 
 
 def overview_figure(studies: Sequence[Study]) -> plots.Figure:

@@ -6,7 +6,7 @@ from lib import paper
 from lib.claims import CLAIMS
 from lib.deviations import CLAIM_ROWS, deviations
 from lib.experiments import CORRUPTION_MODELS, VARIANTS, arms_frame, claim_arms
-from lib.findings import DECAY, EXACT, INITIALIZATION, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
+from lib.findings import DECAY, EXACT, INITIALIZATION, PIXELS, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
 from lib.profiles import PROFILES
 
 QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
@@ -126,6 +126,12 @@ def test_what_came_of_controls_is_their_difference_by_seed():
     assert found("randomization", EXACT, runs).endswith("MLP 1x512 +1.00 points (+1.00 to +1.00), 3 seeds")
     text = found("randomization", PRECISION, runs)
     assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10"))
+
+
+def test_what_is_left_in_changed_images_is_their_test_accuracy():
+    runs = runs_of("randomization", PAPER, key="k", changed_test_accuracy=0.25)
+    expected = "25.00% on shuffled pixels (3 seeds), 25.00% on random pixels (3 seeds), 25.00% on gaussian (3 seeds)"
+    assert found("randomization", PIXELS, runs) == f"test accuracy on images changed alike: {expected}"
 
 
 def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
