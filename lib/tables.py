@@ -340,7 +340,7 @@ def contradictions_table(study: Study) -> HTML:
     for row in study.recorded.contradictions.itertuples():
         run = interval(*np.clip([row.run_low, row.run_high], 0.0, 1.0), percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
-        agrees = "all, which tells nothing" if len(row.inside) == len(row.places) else agrees
+        agrees = "all, so it does not tell which" if len(row.inside) == len(row.places) else agrees
         values = {
             "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
