@@ -1,8 +1,8 @@
 """The paper's randomizations: pure functions tensor -> tensor, randomness only from the generator handed in.
 
 Everything is drawn once, before training, and stays fixed over the epochs. The paper does not say whether
-channels move together (here: yes), nor whether the Gaussian is per channel (here: yes), nor whether the
-images are cropped first (here: yes, so that all randomizations show the network the same number of pixels).
+channels move together (here: either way, by default yes), nor whether the Gaussian is per channel (here: yes), nor
+whether the images are cropped first (here: yes, so that all randomizations show the network the same number of pixels).
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from lib.preprocessing import center_crop, crop_size
 from lib.splits import Dataset, Split, in_memory
 
 PIXELS = ("original", "shuffled", "random", "gaussian")
+PERMUTED = ("shuffled", "random")  # those that keep an image's values and move them
 CHUNK = 4096  # images permuted at a time, to bound the memory of the index tensors
 
 
@@ -42,24 +43,21 @@ def check_probability(probability: float) -> None:
         raise InputError(f"corruption rate {probability!r} is outside the allowed range 0 to 1")
 
 
-def pixel_permutation(height: int, width: int, generator: torch.Generator) -> Tensor:
-    """A uniformly random permutation of the height * width pixel positions, int64."""
-    return torch.randperm(height * width, generator=generator)
-
-
 def shuffle_pixels(images: Tensor, permutation: Tensor) -> Tensor:
-    """Apply one permutation of the positions to every image [N, C, H, W]; channels move together."""
-    return images.flatten(2)[:, :, permutation].view(images.shape)
+    """Apply one permutation to every image [N, C, H, W]: of its H * W positions, where channels move together, or of
+    all its C * H * W values."""
+    return images.reshape(len(images), -1, len(permutation))[:, :, permutation].view(images.shape)
 
 
-def random_pixels(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Apply to every image [N, C, H, W] a permutation of its own; channels move together."""
-    count, channels, height, width = images.shape
+def random_pixels(images: Tensor, generator: torch.Generator, across_channels: bool = False) -> Tensor:
+    """Apply to every image [N, C, H, W] a permutation of its own: of the positions, where channels move together, or
+    of all C * H * W values."""
     result = torch.empty(images.shape, dtype=images.dtype)
-    for start in range(0, count, CHUNK):
-        chunk = images[start : start + CHUNK].flatten(2)
-        order = torch.rand(len(chunk), 1, height * width, generator=generator).argsort(dim=2)
-        result[start : start + CHUNK] = chunk.gather(2, order.expand_as(chunk)).view(-1, channels, height, width)
+    for start in range(0, len(images), CHUNK):
+        chunk = images[start : start + CHUNK]
+        values = chunk.flatten(1).unsqueeze(1) if across_channels else chunk.flatten(2)
+        order = torch.rand(len(values), 1, values.shape[2], generator=generator).argsort(dim=2)
+        result[start : start + CHUNK] = values.gather(2, order.expand_as(values)).view(chunk.shape)
     return result
 
 
@@ -95,16 +93,26 @@ class Randomized:
     changed_test: Split | None
 
 
-def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int, size: int | None = None) -> Randomized:
+def randomize(
+    dataset: Dataset,
+    pixels: str,
+    label_corruption: float,
+    seed: int,
+    size: int | None = None,
+    across_channels: bool = False,
+) -> Randomized:
     """Apply one of PIXELS and a label corruption rate to a data set; all draws follow from the seed.
 
     Test labels always stay clean, as in the paper. Changed images are cropped to `size`, by default crop_size's;
-    original ones are not.
+    original ones are not. Those PERMUTED keep every pixel's colour, unless values move across channels, too.
 
     Raises:
-        InputError: unknown kind of pixels, or a rate outside [0, 1].
+        InputError: unknown kind of pixels, a rate outside [0, 1], or values to move across channels in images that are
+            not permuted.
     """
     one_of("pixel randomization", pixels, PIXELS)
+    if across_channels:
+        one_of("pixel randomization across channels", pixels, PERMUTED)
     train, test = dataset.train, dataset.test
     generator = torch.Generator().manual_seed(seed)
     labels = corrupt_labels(train.labels, label_corruption, len(dataset.classes), generator)
@@ -113,10 +121,11 @@ def randomize(dataset: Dataset, pixels: str, label_corruption: float, seed: int,
     size = size or crop_size(train.images.shape[-1])
     images, test_images = (center_crop(in_memory(split.images), size) for split in (train, test))
     if pixels == "shuffled":
-        permutation = pixel_permutation(size, size, generator)
+        moved = images[0].numel() if across_channels else size * size
+        permutation = torch.randperm(moved, generator=generator)
         changed = shuffle_pixels(images, permutation), shuffle_pixels(test_images, permutation)
     elif pixels == "random":
-        changed = random_pixels(images, generator), random_pixels(test_images, generator)
+        changed = (random_pixels(part, generator, across_channels) for part in (images, test_images))
     else:
         moments = channel_moments(images)
         changed = (gaussian_pixels(part, *moments, generator) for part in (images, test_images))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lib import paper
 from lib.config import one_of
+from lib.corruption import PERMUTED
 from lib.models import HAS_DROPOUT
 from lib.profiles import PHOTOGRAPHS, V3, Profile, Setting
 from lib.runs import Record, Run, runs_frame
@@ -26,11 +27,14 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("gaussian", 0.0),
 )
 SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS = "slower decay", "default LRN", "tutorial weights"
+ACROSS_CHANNELS = "across channels"
 VARIANTS = {  # of settings that the paper may not have had: for which networks, and what they are instead
     SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
     DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
+    ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together
 }
+CORRUPTION_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # those of networks on corrupted labels
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
@@ -76,7 +80,7 @@ class Arm:
 
 def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 1: Inception under the five randomizations of Fig. 1a, on photographs under the two of Table 2; and random
-    labels for every network."""
+    labels for every network; with shuffled and random pixels that move across channels beside them."""
     make, main, kinds = curve_run, "inception", RANDOMIZATIONS
     if dataset in PHOTOGRAPHS:
         make, main, kinds = base_run, V3, RANDOMIZATIONS[:2]
@@ -84,6 +88,8 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for pixels, rate in kinds:
             run = replace(make(profile, dataset, main, seed), pixels=pixels, label_corruption=rate)
             yield Arm("randomizations", run.randomization, run)
+            for name, variant in _variants(profile, run, [ACROSS_CHANNELS] if pixels in PERMUTED else []):
+                yield Arm(group_of("randomizations", name), run.randomization, variant)
         for model in profile.networks(dataset):
             run = replace(base_run(profile, dataset, model, seed), label_corruption=1.0)
             yield Arm("random labels", "random labels", run)
@@ -96,11 +102,11 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
-    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates; with VARIANTS beside them."""
+    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates; with CORRUPTION_VARIANTS beside them."""
     for seed, model, rate in product(profile.seeds, CORRUPTION_MODELS, profile.rates):
         run = replace(curve_run(profile, dataset, model, seed), label_corruption=rate)
         yield Arm("corruption", f"{rate:g}", run)
-        for name, variant in _variants(profile, run):
+        for name, variant in _variants(profile, run, CORRUPTION_VARIANTS):
             yield Arm(group_of("corruption", name), f"{rate:g}", variant)
 
 
@@ -119,7 +125,7 @@ def comparison_of(group: str) -> str:
     return group.removesuffix(group_of("", variant_of(group)))
 
 
-def _variants(profile: Profile, run: Run, names: Iterable[str] = VARIANTS) -> Iterator[tuple[str, Run]]:
+def _variants(profile: Profile, run: Run, names: Iterable[str]) -> Iterator[tuple[str, Run]]:
     """A run with the settings of each of these VARIANTS that its network has."""
     for name in names if profile.variants else ():
         models, settings = VARIANTS[name]
@@ -147,7 +153,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             yield Arm("Table 4", row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
         for model in CORRUPTION_MODELS if profile.variants else ():
             run = curve_run(profile, dataset, model, seed)
-            for name, variant in [("", run), *_variants(profile, run)]:
+            for name, variant in [("", run), *_variants(profile, run, CORRUPTION_VARIANTS)]:
                 yield Arm(group_of(UNREGULARIZED[1], name), "none", variant)
 
 

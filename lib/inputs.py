@@ -62,11 +62,11 @@ class InputMaker:
         self._check(run)
         subset = stratified_subset(self._train(run), run.train_size, run.seed)
         dataset, size = replace(self.dataset, train=subset), self.size(run)
-        randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size)
+        randomized = randomize(dataset, run.pixels, run.label_corruption, run.seed, size, run.across_channels)
         train, validation = _hold_out(randomized.train, subset.labels, run.validation_size, run.seed)
         augmented, by_seed = is_augmented(run), run.pixels != "original" or run.train_size or run.validation_size
         sizes = run.train_size, run.validation_size, run.exact_only
-        source = (run.pixels, *sizes, augmented, run.seed if by_seed else None)
+        source = (run.pixels, run.across_channels, *sizes, augmented, run.seed if by_seed else None)
         changed = randomized.changed_test
         return Inputs(
             self._split(run, train, ("train", *source), whole=augmented),

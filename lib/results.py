@@ -39,6 +39,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "flip_and_rotate": "whether training images were flipped and rotated at random",
     "exact_only": "whether training images that differ from the published ones were left out",
     "photo_augmentation": "whether training images were cropped, mirrored and changed in colour at random",
+    "across_channels": "whether shuffled or random pixels move between channels, too",
     "lrn": "constants of AlexNet's local response normalization: TensorFlow's tutorial's, or tf.nn.lrn's default ones",
     "initialization": "of the weights: He (normal), or tutorial (AlexNet's, as in TensorFlow's CIFAR-10 tutorial)",
     "precision": "asked for: auto (bf16 where the hardware has it), fp32 or fp64",

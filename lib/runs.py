@@ -27,6 +27,7 @@ from lib.statistics import crossing
 RECIPE = 2  # bump by hand when training itself changes: older records then no longer count as these runs
 # Settings that came after the recipe's first records: at these values they are no part of a key.
 LATER = {"classes": None, "exact_only": False, "photo_augmentation": False, "lrn": "tutorial", "initialization": "He"}
+LATER |= {"across_channels": False}
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
 
@@ -74,6 +75,7 @@ class Run:
     photo_augmentation: bool = False  # resized crop, mirror image, brightness, contrast, saturation and hue
     lrn: str = "tutorial"  # constants of AlexNet's local response normalization, see models.LRN
     initialization: str = "He"  # of the weights, see models.INITIALIZATIONS
+    across_channels: bool = False  # whether shuffled or random pixels move between channels, too
 
     def key(self, fingerprint: str) -> str:
         """16 hexadecimal digits that identify this run on the data set with this fingerprint."""
@@ -113,6 +115,7 @@ class Run:
         extras += [] if self.optimizer == "sgd" else [self.optimizer]
         extras += ["full batch"] if self.batch_size is None else []
         extras += ["exact images"] if self.exact_only else []
+        extras += ["across channels"] if self.across_channels else []
         extras += [] if self.lrn == "tutorial" else [f"{self.lrn} LRN"]
         extras += [] if self.initialization == "He" else [f"{self.initialization} weights"]
         return ", ".join([f"{self.model} on {self.randomization}{rate}", *extras, f"seed {self.seed}"])

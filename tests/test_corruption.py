@@ -8,7 +8,6 @@ from lib.corruption import (
     channel_moments,
     corrupt_labels,
     gaussian_pixels,
-    pixel_permutation,
     random_pixels,
     randomize,
     shuffle_pixels,
@@ -54,23 +53,30 @@ def test_rate_outside_its_range_is_refused(probability):
 
 def test_permutation_moves_positions_and_keeps_channels_together():
     images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    permutation = pixel_permutation(4, 5, seeded())
+    permutation = torch.randperm(20, generator=seeded())
     shuffled = shuffle_pixels(images, permutation)
-    assert sorted(permutation.tolist()) == list(range(20))
     for position, origin in enumerate(permutation.tolist()):
         assert torch.equal(shuffled[:, :, position // 5, position % 5], images[:, :, origin // 5, origin % 5])
 
 
-def test_shuffled_pixels_share_one_permutation_over_train_and_test(colours):
+def test_a_permutation_of_all_values_moves_them_across_channels():
+    images = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    permutation = torch.randperm(60, generator=seeded())
+    assert torch.equal(shuffle_pixels(images, permutation).flatten(1), images.flatten(1)[:, permutation])
+
+
+@pytest.mark.parametrize("across_channels", [False, True])
+def test_shuffled_pixels_share_one_permutation_over_train_and_test(colours, across_channels):
     marker = torch.arange(28 * 28).view(28, 28) % 251  # positions, as far as uint8 tells them apart
     images = torch.zeros(4, 3, 32, 32, dtype=torch.uint8)
     images[:, :, 2:30, 2:30] = marker.to(torch.uint8)
     same = Dataset(**vars(colours) | {"train": Split(images, torch.zeros(4, dtype=torch.int64))})
     same = Dataset(**vars(same) | {"test": same.train})
-    result = randomize(same, "shuffled", 0.0, seed=1)
+    result = randomize(same, "shuffled", 0.0, seed=1, across_channels=across_channels)
     every = torch.cat([result.train.images, result.changed_test.images])
     assert torch.equal(every, every[:1].expand_as(every))
     assert not torch.equal(every[0, 0], marker.to(torch.uint8))
+    assert torch.equal(every[0, 0], every[0, 1]) != across_channels
 
 
 def test_random_pixels_keep_each_images_pixels_and_differ_between_images(colours):
@@ -84,6 +90,17 @@ def test_random_pixels_keep_each_images_pixels_and_differ_between_images(colours
     whole_changed = (changed.int() * torch.tensor([1, 256, 65536]).view(3, 1, 1)).sum(1).flatten(1)
     assert torch.equal(whole.sort(dim=1).values, whole_changed.sort(dim=1).values)
     twins = random_pixels(images[:1].expand(2, -1, -1, -1), seeded())
+    assert not torch.equal(twins[0], twins[1])
+
+
+def test_random_pixels_across_channels_keep_each_images_values_and_no_channels(colours):
+    images = colours.train.images[:20].clone()
+    images[:, 0] = 0
+    changed = random_pixels(images, seeded(), across_channels=True)
+    assert torch.equal(images.flatten(1).sort(dim=1).values, changed.flatten(1).sort(dim=1).values)
+    black = (changed == 0).flatten(2).double().mean(2)  # a third of the values, in every channel
+    assert (black - (images == 0).flatten(1).double().mean(1, keepdim=True)).abs().max() < 0.1
+    twins = random_pixels(images[:1].expand(2, -1, -1, -1), seeded(), across_channels=True)
     assert not torch.equal(twins[0], twins[1])
 
 
@@ -121,3 +138,9 @@ def test_randomize_is_seeded_keeps_its_input_and_the_original_test_set(colours, 
 def test_unknown_pixels_are_refused(colours):
     with pytest.raises(InputError, match="allowed: original, shuffled, random, gaussian"):
         randomize(colours, "blurred", 0.0, 0)
+
+
+@pytest.mark.parametrize("pixels", ["original", "gaussian"])
+def test_only_permuted_pixels_move_across_channels(colours, pixels):
+    with pytest.raises(InputError, match=r"across channels .*allowed: shuffled, random"):
+        randomize(colours, pixels, 0.0, 0, across_channels=True)
