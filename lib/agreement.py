@@ -26,7 +26,7 @@ from lib.claims import (
     with_test_errors,
 )
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
-from lib.experiments import UNREGULARIZED, VARIANTS, group_of, variant_of
+from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of, variant_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.splits import SPLITS
@@ -313,7 +313,7 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
     """
     result = []
     published = paper.contradictions().groupby(["model", "quantity"], sort=False)
-    for ((model, quantity), places), runs, variant in product(published, UNREGULARIZED, ("", *VARIANTS)):
+    for ((model, quantity), places), runs, variant in product(published, UNREGULARIZED, ("", *TRAINING_VARIANTS)):
         group = group_of(runs, variant)
         if group != UNREGULARIZED[0] and rows_of(frame, group, "none", model).empty:
             continue  # not the profile's, or of other networks

@@ -215,9 +215,11 @@ def _listed(values: Mapping[str, float], models: Iterable[str]) -> str:
 
 
 def _randomization(profile: Profile) -> Iterator[Row]:
+    other = "; beside it values move across channels, too, in runs of their own that no criterion takes"
     yield (
         PIXELS, "not stated whether channels move together", "positions are permuted, channels move together, after "
-        "the center crop", "keeps every image's colours", "random pixels still tell of the classes, by their colours",
+        "the center crop" + other * profile.variants, "keeps every image's colours",
+        "random pixels still tell of the classes, by their colours",
     )  # fmt: skip
     yield (
         "Gaussian images", "mean and variance of the data set, over what not stated", "per channel; drawn before "

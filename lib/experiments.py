@@ -34,7 +34,11 @@ VARIANTS = {  # of settings that the paper may not have had: for which networks,
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
     ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together
 }
-CORRUPTION_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # those of networks on corrupted labels
+TRAINING_VARIANTS = (
+    SLOWER,
+    DEFAULT_LRN,
+    TUTORIAL_WEIGHTS,
+)  # of networks and their training, not of images
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
@@ -102,11 +106,11 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
-    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates; with CORRUPTION_VARIANTS beside them."""
+    """Claim 2, Fig. 1b and 1c: three networks over the corruption rates; with TRAINING_VARIANTS beside them."""
     for seed, model, rate in product(profile.seeds, CORRUPTION_MODELS, profile.rates):
         run = replace(curve_run(profile, dataset, model, seed), label_corruption=rate)
         yield Arm("corruption", f"{rate:g}", run)
-        for name, variant in _variants(profile, run, CORRUPTION_VARIANTS):
+        for name, variant in _variants(profile, run, TRAINING_VARIANTS):
             yield Arm(group_of("corruption", name), f"{rate:g}", variant)
 
 
@@ -153,7 +157,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             yield Arm("Table 4", row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
         for model in CORRUPTION_MODELS if profile.variants else ():
             run = curve_run(profile, dataset, model, seed)
-            for name, variant in [("", run), *_variants(profile, run, CORRUPTION_VARIANTS)]:
+            for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
                 yield Arm(group_of(UNREGULARIZED[1], name), "none", variant)
 
 

@@ -5,6 +5,7 @@ By claim and row of the table of deviations; '—' where nothing ran both ways.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -12,8 +13,17 @@ import pandas as pd
 from lib import paper
 from lib.agreement import READINGS, readings
 from lib.claims import MODEL_NAMES, arm, network_name
-from lib.experiments import DATA_CONTROL, DEFAULT_LRN, SLOWER, TUTORIAL_WEIGHTS, VARIANTS, group_of, variant_of
-from lib.runs import Run
+from lib.experiments import (
+    ACROSS_CHANNELS,
+    DATA_CONTROL,
+    DEFAULT_LRN,
+    SLOWER,
+    TUTORIAL_WEIGHTS,
+    VARIANTS,
+    group_of,
+    variant_of,
+)
+from lib.runs import OVERFIT_LOSS, Run
 from lib.statistics import mean_interval
 
 # Rows of the table:
@@ -39,19 +49,26 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
     names = "bit-exact images only", "all images"
     exact = {DATA_CONTROL: [arm(runs, "data control", name, DATA_CONTROL, "test_accuracy") for name in names]}
     return {
-        PIXELS: _left_in_pixels(runs),
+        PIXELS: _moved_pixels(runs),
         PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
         EXACT: _differences(exact, "without them: test accuracy"),
     }
 
 
-def _left_in_pixels(runs: pd.DataFrame) -> str:
-    """How much of the classes Inception still finds in test images that were changed as its training images were."""
-    parts = []
-    for name in paper.RANDOMIZATIONS.values():  # where only labels were changed there are no such images
-        values = arm(runs, "randomizations", name, "inception", "changed_test_accuracy").dropna()
-        parts += [f"{values.mean():.2%} on {name} ({count(len(values), 'seed')})"] if len(values) else []
-    return f"test accuracy on images changed alike: {', '.join(parts)}" if parts else "—"
+def _moved_pixels(runs: pd.DataFrame) -> str:
+    """What Inception still finds in test images changed as its training images were, and, at the paper's size, how long
+    it takes to fit those: with pixels that keep their colours, and with values that move across channels."""
+    full, published = runs[runs["train_size"].isna()], paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    left, steps = [], []
+    for name, variant in product(paper.RANDOMIZATIONS.values(), ("", ACROSS_CHANNELS)):
+        group, what = group_of("randomizations", variant), f"{name} {variant}".strip()
+        values = arm(runs, group, name, "inception", "changed_test_accuracy").dropna()  # none if only labels changed
+        left += [f"{values.mean():.2%} on {what} ({count(len(values), 'seed')})"] if len(values) else []
+        values = arm(full, group, name, "inception", "steps_to_overfit").dropna()
+        mean = f"{values.mean():,.0f}" if np.isfinite(values).all() else "not in every seed"
+        steps += [f"{mean} on {what} (paper {published[name]:,.0f})"] if len(values) else []
+    parts = {"test accuracy on images changed alike": left, f"steps to a loss of {OVERFIT_LOSS:g}": steps}
+    return "; ".join(f"{text}: {', '.join(values)}" for text, values in parts.items() if values) or "—"
 
 
 def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:

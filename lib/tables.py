@@ -17,7 +17,7 @@ from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network_name
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally
-from lib.experiments import VARIANTS, group_of, variant_of
+from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
 from lib.findings import count
 from lib.pages import (
     MISSING,
@@ -322,7 +322,7 @@ def table1_variants(study: Study) -> HTML:
     titles = {f"{split}_accuracy": f"{what} accuracy" for split, what in zip(SPLITS, ("training", "test"), strict=True)}
     published = {
         (column, (group_of(row.group, name), row.model, row.arm)): percent(getattr(row, column))
-        for row, name, column in product(paper.table1().itertuples(), VARIANTS, titles)
+        for row, name, column in product(paper.table1().itertuples(), TRAINING_VARIANTS, titles)
     }
     rows = seed_columns(study.recorded, _variants, ["group", "model", "arm"], titles, published)
     return table(rows, "Recorded runs of Table 1 with other settings")

@@ -8,7 +8,7 @@ from lib import paper
 from lib.agreement import READINGS, ROWS, Row, against_paper, contradictions, readings, reproduction, rows_frame
 from lib.claims import CLAIMS, MARGINS
 from lib.criteria import Margin
-from lib.experiments import VARIANTS, arms_frame, claim_arms
+from lib.experiments import TRAINING_VARIANTS, arms_frame, claim_arms
 from lib.profiles import PROFILES
 from lib.training import train
 
@@ -139,7 +139,7 @@ def test_which_of_the_papers_values_ours_agrees_with():
     rows.loc[until_fitted, "test_accuracy"] = [0.758, 0.762, 0.760]
     frame = contradictions(rows).set_index(["group", "model", "variant"])
     assert frame.loc[("Fig. 1c at rate 0", "alexnet", ""), "inside"] == ["Table 1"]
-    assert set(frame.loc["Fig. 1c at rate 0"].loc["alexnet"].index) == {"", *VARIANTS}
+    assert set(frame.loc["Fig. 1c at rate 0"].loc["alexnet"].index) == {"", *TRAINING_VARIANTS}
     frame = frame.loc["Table 1, true labels"]
     assert frame.loc[("alexnet", "default LRN"), "inside"] == ["Table 1"]
     assert [key for key in frame.index if key[1]] == [("alexnet", "default LRN")]

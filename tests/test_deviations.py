@@ -6,7 +6,7 @@ import pytest
 from lib import paper
 from lib.claims import CLAIMS
 from lib.deviations import CLAIM_ROWS, deviations
-from lib.experiments import CORRUPTION_MODELS, VARIANTS, arms_frame, claim_arms
+from lib.experiments import CORRUPTION_MODELS, TRAINING_VARIANTS, VARIANTS, arms_frame, claim_arms
 from lib.findings import DECAY, EXACT, INITIALIZATION, PIXELS, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
 from lib.profiles import PROFILES
 
@@ -132,8 +132,22 @@ def test_what_came_of_controls_is_their_difference_by_seed():
 def test_what_is_left_in_changed_images_is_their_test_accuracy():
     left = {"original": math.nan, "gaussian": 0.1}
     runs = runs_of("randomization", PAPER, key="k", changed_test_accuracy=lambda row: left.get(row["pixels"], 0.25))
+    runs = runs[runs["group"] == "randomizations"]
     expected = "25.00% on shuffled pixels (3 seeds), 25.00% on random pixels (3 seeds), 10.00% on gaussian (3 seeds)"
     assert found("randomization", PIXELS, runs) == f"test accuracy on images changed alike: {expected}"
+
+
+def test_moving_across_channels_stands_beside_moving_together_and_the_paper():
+    def steps(row):
+        return math.inf if row["pixels"] == "random" and row["seed"] == 1 else 5000 - 1000 * row["across_channels"]
+
+    runs = runs_of("randomization", PAPER, key="k", steps_to_overfit=steps)
+    permuted = runs["pixels"].isin(["shuffled", "random"])
+    text = found("randomization", PIXELS, runs[permuted])
+    assert text.startswith("steps to a loss of 0.05: 5,000 on shuffled pixels (paper 5,480), 4,000 on shuffled pixels ")
+    assert "not in every seed on random pixels across channels (paper 8,614)" in text
+    reduced = runs[permuted].assign(train_size=10_000)  # on other images the paper has no steps
+    assert found("randomization", PIXELS, reduced) == "—"
 
 
 def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
@@ -145,7 +159,7 @@ def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
         return (1 - published[row["model"], rate] - 0.1 * rate) / (1 - rate) if rate < 1 else 0.1
 
     text = found("label_corruption", TEST_LABELS, runs_of("label_corruption", PAPER, key="k", test_accuracy=accuracy))
-    lines = len(CORRUPTION_MODELS) + sum(len(models) for models, _ in VARIANTS.values())
+    lines = len(CORRUPTION_MODELS) + sum(len(VARIANTS[name][0]) for name in TRAINING_VARIANTS)
     assert text.count("0.0 points on labels corrupted like those trained on") == lines
     assert "AlexNet: 0.0 points on the test set's own labels" not in text
 
