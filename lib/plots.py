@@ -36,7 +36,7 @@ HOLLOW = {"color": "0.25", "marker": "D", "markerfacecolor": "none", "linestyle"
 OURS = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 7}
 FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
 AT_MOST_ONE = ("training accuracy", "rank correlation")  # quantities of criteria
-NEVER = 1.02  # of a figure's height: where a time stands that never came
+NEVER = 1.02  # of a figure's height or width: where a time stands that never came
 SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
 
@@ -80,7 +80,7 @@ def strip(
     """One dot per seed in a row for each value of the column `rows`, in order of appearance.
 
     Args:
-        frame: tidy; the value's column and the rows' column.
+        frame: tidy; the value's column, where infinite stands for never, and the rows' column.
         value: column on the x axis.
         rows: column that names the rows.
         label: of the x axis.
@@ -92,7 +92,11 @@ def strip(
     axes = figure.subplots()
     handles = {"one seed": SEED}
     for place, name in enumerate(names):
-        _dots(axes, frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy(), place)
+        values = frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy()
+        _dots(axes, values[np.isfinite(values)], place)
+        if len(never := values[np.isinf(values)]):
+            _dots(axes, np.full(len(never), NEVER), place, transform=axes.get_yaxis_transform(), clip_on=False)
+            handles["at the right edge: never"] = Line2D([], [], linestyle="none")
         if reference and pd.notna(reference.get(name, np.nan)):
             axes.plot(reference[name], place, **HOLLOW)
             handles["paper"] = Line2D([], [], **HOLLOW)
@@ -167,10 +171,10 @@ def _whiskers(axes: Axes, place: float, mean: float, low: float, high: float, li
             axes.plot(end, place, mark if end != bound else "|", color=style["color"], clip_on=False)
 
 
-def _dots(axes: Axes, values: np.ndarray, place: float, markersize: float = 6) -> None:
+def _dots(axes: Axes, values: np.ndarray, place: float, markersize: float = 6, **how) -> None:
     """The seeds of a row, spread a little so that equal ones are told apart."""
     offsets = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(len(values))
-    axes.plot(values, place + offsets, "o", color=COLORS[0], alpha=0.85, markersize=markersize)
+    axes.plot(values, place + offsets, "o", color=COLORS[0], alpha=0.85, markersize=markersize, **how)
 
 
 def _name_rows(axes: Axes, names: Sequence[str], label: str) -> None:

@@ -51,6 +51,16 @@ def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
     assert [line.get_marker() for line in figure.axes[0].lines].count("D") == 1
 
 
+def test_strip_keeps_what_never_came_at_its_edge(records):
+    frame = runs_frame(records).assign(value=[1.0, float("inf"), 2.0, 3.0])
+    figure = plots.strip(frame, "value", "randomization", "steps")
+    low, high = figure.axes[0].get_xlim()
+    dots = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert sorted(value for line in dots for value in line.get_xdata()) == [1.0, plots.NEVER, 2.0, 3.0]
+    assert (low > 0, high < 4) == (True, True)  # the edge's mark does not stretch the axis
+    assert "at the right edge: never" in [text.get_text() for text in figure.legends[0].get_texts()]
+
+
 def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on():
     nan = float("nan")
     row = {"name": "x", "quantity": "share", "values": (0.9, 0.95), "ours": 0.925, "paper": 0.96, "required_low": 0.87}
