@@ -42,7 +42,7 @@ from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.progress import Bar, work
 from lib.runs import Record, Run, RunStore
 from lib.splits import Dataset
-from lib.training import Interrupted, Progress, train_together
+from lib.training import LANES, Interrupted, Progress, train_together
 
 POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
@@ -68,17 +68,32 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     """Group runs of one plan and order the groups: one seed of everything first, so that the report is soon
     about all claims, and the costliest of a seed first, so that none is left alone at the end.
 
-    On a CPU a unit has no more runs than train side by side; on a GPU it has all of a seed and plan, and those
-    that end make room for those that wait.
+    On a CPU a unit has no more runs than train side by side. On a GPU it has all of a seed and plan, and the next
+    seed's where these would not fill it; those that end make room for those that wait.
     """
-    groups = defaultdict(list)
-    for run in runs:
-        groups[run.seed, plan(run)].append(run)
+    plans = defaultdict(lambda: defaultdict(list))
+    for run in sorted(runs, key=lambda run: run.seed):
+        plans[plan(run)][run.seed].append(run)
     units = []
-    for group in groups.values():
-        parts = -(-len(group) // capacity(group[0].model, device)) if device == "cpu" else 1
-        units += [tuple(group[part::parts]) for part in range(parts)]
+    for settings, seeds in plans.items():
+        width = capacity(settings.model, device) * LANES[device]
+        units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
     return sorted(units, key=lambda unit: (unit[0].seed, -sum(map(work, unit))))
+
+
+def _filled(groups: Iterable[list[Run]], width: int) -> list[Unit]:
+    units = []
+    for group in groups:
+        if units and len(units[-1]) < width:
+            units[-1] += tuple(group)
+        else:
+            units.append(tuple(group))
+    return units
+
+
+def _cut(groups: Iterable[list[Run]], width: int) -> list[Unit]:
+    parts = ((group, -(-len(group) // width)) for group in groups)
+    return [tuple(group[part::count]) for group, count in parts for part in range(count)]
 
 
 def train_missing(

@@ -33,7 +33,8 @@ def losses(one, epochs=2):
         {"label_corruption": 0.5},
         {"learning_rate": 0.5, "decay": 0.9},
         {"weight_decay": 0.1},
-        {"pixels": "random"},
+        {"pixels": "random", "across_channels": True},
+        {"initialization": "tutorial"},
         {"epochs": 9, "stop_when_fitted": True},
     ],
 )
@@ -143,11 +144,13 @@ def no_streams(monkeypatch):
     monkeypatch.setattr(torch.cuda, "default_stream", lambda: None)
 
 
-@pytest.mark.parametrize("model", ["mlp_1x512", "inception"])
+@pytest.mark.parametrize("model", ["mlp_1x512", "alexnet", "inception"])
 def test_graphs_serve_all_runs_of_a_plan(digits, small_run, no_streams, model):
     first = replace(small_run, model=model, train_size=50)  # batches of two sizes
     one = Recorder(first, 1, 10, 28, "cpu")
-    for run in (first, replace(first, label_corruption=1.0), replace(first, seed=5, pixels="gaussian")):
+    others = [{"label_corruption": 1.0}, {"seed": 5, "pixels": "gaussian"}]
+    others += [{"initialization": "tutorial"}] * (model == "alexnet")
+    for run in (first, *(replace(first, **changes) for changes in others)):
         plain = Engine(run, 1, 10, 28, "cpu")
         load(one, [run], digits)
         load(plain, [run], digits)

@@ -19,7 +19,7 @@ from lib.profiles import PROFILES
 from lib.progress import work
 from lib.runs import Record, RunStore
 from lib.sweep import missing_runs, records, train_missing, work_units
-from lib.training import train
+from lib.training import LANES, train
 
 COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
 
@@ -67,16 +67,23 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
     runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, PROFILES[profile], "cifar10")}
     units = work_units(runs, device)
     assert sorted(map(repr, runs)) == sorted(repr(run) for unit in units for run in unit)
-    assert all(len({(run.seed, plan(run)) for run in unit}) == 1 for unit in units)
+    assert all(len({plan(run) for run in unit}) == 1 for unit in units)
     assert [unit[0].seed for unit in units] == sorted(unit[0].seed for unit in units)
     for seed in PROFILES[profile].seeds:
         costs = [sum(map(work, unit)) for unit in units if unit[0].seed == seed]
         assert costs == sorted(costs, reverse=True)
     if device == "cpu":
+        assert all(len({run.seed for run in unit}) == 1 for unit in units)
         assert all(len(unit) <= capacity(unit[0].model, device) for unit in units)
         assert max(len(unit) for unit in units) > 1
     else:
-        assert len(units) == len({(unit[0].seed, plan(unit[0])) for unit in units})
+        assert len({(run.seed, plan(run)) for run in runs}) == sum(len({run.seed for run in unit}) for unit in units)
+        for unit in units:  # it is full, or has the last seed's
+            width = capacity(unit[0].model, device) * LANES[device]
+            seeds = [run.seed for run in unit]
+            assert seeds == sorted(seeds)
+            assert len(unit) >= width or max(seeds) == max(run.seed for run in runs if plan(run) == plan(unit[0]))
+            assert seeds.index(max(seeds)) < width
 
 
 def carried_out(run, dataset, store):
