@@ -18,6 +18,7 @@ from lib.experiments import CORRUPTION_MODELS
 from lib.runs import OVERFIT_LOSS
 from lib.splits import SPLITS
 from lib.statistics import mean_interval, rank_correlation, rank_correlation_range, ratio_interval
+from lib.words import percent
 
 VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     2: "margins from what the paper claims and gives, decided by intervals; before any run at the paper's size",
@@ -65,10 +66,10 @@ def _margins() -> dict[str, Margin]:
     levels = f"as its undefined level of 'overfit' goes from a loss of {LEVELS[0]:g} to {LEVELS[1]:g}"
     return {
         "fitted": Margin(
-            0.99, f"those of the paper's own rows on random labels that converged reach {least:.2%} at least"
+            0.99, f"those of the paper's own rows on random labels that converged reach {percent(least)} at least"
         ),
         "chance": Margin(
-            weakest / 20, f"a twentieth of the {weakest:.2%} that Table 1's weakest row learns above chance"
+            weakest / 20, f"a twentieth of the {percent(weakest)} that Table 1's weakest row learns above chance"
         ),
         "marginal": Margin(
             plain["alexnet"] / plain["inception"],
@@ -76,13 +77,15 @@ def _margins() -> dict[str, Margin]:
             "the architecture, and of Inception this is the smallest such change",
         ),
         "no gain": Margin(
-            gain / 2, f"half of the smallest gain that the paper calls one, {gain:.2%} on ImageNet, as is the custom"
+            gain / 2,
+            f"half of the smallest gain that the paper calls one, {percent(gain)} on ImageNet, as is the custom",
         ),
         "fitted, ImageNet": Margin(
-            least_v3 - 0.01, f"a point below {least_v3:.2%}, the least of the paper's own rows on random labels there"
+            least_v3 - 0.01,
+            f"a point below {percent(least_v3)}, the least of the paper's own rows on random labels there",
         ),
         "chance, ImageNet": Margin(
-            weakest_v3 / 20, f"a twentieth of the {weakest_v3:.2%} that Table 2's weakest row learns above chance"
+            weakest_v3 / 20, f"a twentieth of the {percent(weakest_v3)} that Table 2's weakest row learns above chance"
         ),
         "kept, ImageNet": Margin(
             0.5, "with less than half of it left, generalization would rest on the regularizers more than on all else"

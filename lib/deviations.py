@@ -36,6 +36,7 @@ from lib.models import LRN, MODELS, V3_MIN_SIZE, ShiftBatchNorm
 from lib.preprocessing import AREA, BRIGHTNESS, CONTRAST, HUE, MAX_ROTATION
 from lib.profiles import PHOTOGRAPHS, PROFILES, V3, VALIDATION_SHARE, Profile, Setting, Sizes
 from lib.runs import OVERFIT_LOSS
+from lib.words import percent
 
 # What the paper states; its batch size is inferred from the spacing of its curves' points.
 STATED = {model: Setting(0.1 if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
@@ -319,9 +320,9 @@ def _table2(profile: Profile) -> Iterator[Row]:
     least, most = AREA
     stated = "cropping, brightness, saturation, hue and contrast, amounts not stated"
     yield (
-        "augmentation", stated, f"crops of {least:.0%} to {most:.0%} of the area, mirror images, brightness within "
-        f"{BRIGHTNESS:.2f} and hue within {HUE:g} turns, contrast and saturation times {CONTRAST[0]:g} to "
-        f"{CONTRAST[1]:g}", "TF-Slim's of the time", "small",
+        "augmentation", stated, f"crops of {percent(least, 0)} to {percent(most, 0)} of the area, mirror "
+        f"images, brightness within {BRIGHTNESS:.2f} and hue within {HUE:g} turns, contrast and saturation "
+        f"times {CONTRAST[0]:g} to {CONTRAST[1]:g}", "TF-Slim's of the time", "small",
     )  # fmt: skip
 
 

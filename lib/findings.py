@@ -25,6 +25,7 @@ from lib.experiments import (
 )
 from lib.runs import OVERFIT_LOSS, Run
 from lib.statistics import mean_interval
+from lib.words import count, percent
 
 # Rows of the table:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
@@ -63,7 +64,7 @@ def _moved_pixels(runs: pd.DataFrame) -> str:
     for name, variant in product(paper.RANDOMIZATIONS.values(), ("", ACROSS_CHANNELS)):
         group, what = group_of("randomizations", variant), f"{name} {variant}".strip()
         values = arm(runs, group, name, "inception", "changed_test_accuracy").dropna()  # none if only labels changed
-        left += [f"{values.mean():.2%} on {what} ({count(len(values), 'seed')})"] if len(values) else []
+        left += [f"{percent(values.mean())} on {what} ({count(len(values), 'seed')})"] if len(values) else []
         values = arm(full, group, name, "inception", "steps_to_overfit").dropna()
         mean = f"{values.mean():,.0f}" if np.isfinite(values).all() else "not in every seed"
         steps += [f"{mean} on {what} (paper {published[name]:,.0f})"] if len(values) else []
@@ -81,11 +82,6 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
             parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {count(len(gap), 'seed')}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
-
-
-def count(number: int, noun: str) -> str:
-    """So many of something, in words."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
@@ -135,7 +131,7 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
         by_coefficient = part.dropna(subset="test_accuracy").groupby("weight_decay")["test_accuracy"]
         values = {coefficient: each.astype(float) for coefficient, each in by_coefficient}
         each = ", ".join(
-            f"{part.mean():.2%} with {name:g} ({count(len(part), 'seed')})" for name, part in values.items()
+            f"{percent(part.mean())} with {name:g} ({count(len(part), 'seed')})" for name, part in values.items()
         )
         parts += [f"{MODEL_NAMES[model]} {each}"] if len(values.keys() - {0.0}) > 1 else []
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
@@ -163,8 +159,10 @@ def _either_way(runs: pd.DataFrame, setting: str, noun: str) -> str:
         rows = runs[runs["label_corruption"] == rate]
         values = rows.set_index(setting)[column].astype(float).dropna().groupby(level=0, sort=False)
         if any(value != getattr(Run, setting) for value in values.groups):
-            each = (f"{', '.join(map('{:.2%}'.format, part))} with the {name} {noun}" for name, part in values)
-            published = ", ".join(f"{value:.2%} in {place}" for place, value in _alexnets_in_the_paper(rate).items())
+            each = (f"{', '.join(map(percent, part))} with the {name} {noun}" for name, part in values)
+            published = ", ".join(
+                f"{percent(value)} in {place}" for place, value in _alexnets_in_the_paper(rate).items()
+            )
             parts.append(f"{what}, seed by seed: {'; '.join(each)}; the paper has {published}")
     return "; ".join(parts) or "—"
 

@@ -7,11 +7,9 @@ import base64
 import html
 import io
 import json
-import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-import numpy as np
 import pandas as pd
 from IPython.display import HTML
 from matplotlib.figure import Figure
@@ -21,12 +19,11 @@ from lib.claims import CRITERIA_VERSION, MODEL_NAMES
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
-from lib.findings import count
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
 from lib.study import PAPERS_OWN, Study, run_counts
+from lib.words import MISSING, capital, percent
 
-MISSING = "not run"
 NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
 
 
@@ -54,58 +51,6 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
     body = frame.to_html(index=False, escape=False, na_rep=MISSING, border=0, classes="report", justify="left")
     heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
     return HTML(f'{heading}<div class="scroll{" long" if long else ""}">{body}</div>')
-
-
-def percent(value: float) -> str:
-    """A fraction as per cent with two decimals; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:z.2f}\N{NO-BREAK SPACE}%"
-
-
-def number(value: float, digits: int = 3) -> str:
-    """A number with so many significant digits, from 1,000 up whole; 'not run' where missing, 'never' for an
-    infinite time."""
-    if pd.isna(value) or math.isinf(value):
-        return MISSING if pd.isna(value) else "never"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
-
-
-def points(value: float) -> str:
-    """A difference of accuracies in points; 'not run' where missing."""
-    return MISSING if pd.isna(value) else f"{100 * value:z.2f}"
-
-
-def in_points(value: float) -> str:
-    """The same with its unit."""
-    return MISSING if pd.isna(value) else f"{points(value)} points"
-
-
-def gap(value: float, form: Callable[[float], str]) -> str:
-    """A difference of two numbers that are written so: that of shares is in points."""
-    return in_points(value) if form is percent else form(value)
-
-
-def form_of(quantity: str) -> Callable[[float], str]:
-    """How a number of this quantity is written: shares in per cent, what is gained or lacks in points, correlations
-    with two decimals, all else short.
-    """
-    if "correlation" in quantity:
-        return lambda value: MISSING if pd.isna(value) else f"{value:.2f}"
-    if re.search("gain|adds|absolute difference", quantity):
-        return in_points
-    return percent if re.search("accuracy|error|share|top-", quantity) else number
-
-
-def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[float], str] = percent) -> str:
-    """A mean, its 95 % interval and the number of seeds; 'not run' without a seed, no interval below two."""
-    if not seeds:
-        return MISSING
-    interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
-    return f"{form(mean)} <small>{interval}{count(seeds, 'seed')}</small>"
-
-
-def interval(low: float, high: float, form: Callable[[float], str]) -> str:
-    """Two bounds as text; a dash where they are not known."""
-    return f"{form(low)} to {form(high)}" if np.isfinite([low, high]).all() else "—"
 
 
 def heading(study: Study) -> str:
@@ -309,11 +254,6 @@ def _parameters(*studies: Study) -> str:
 def _data(record: Record) -> str:
     data = record.provenance["data"]
     return f"{record.run.dataset} from {data['source']}; {data['note']} SHA-256 of all arrays {record.fingerprint}"
-
-
-def capital(text: str) -> str:
-    """The text with a capital first letter."""
-    return text[0].upper() + text[1:]
 
 
 def _environments(records: Iterable[Record]) -> list[dict]:

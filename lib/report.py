@@ -38,8 +38,7 @@ from lib.criteria import VERDICTS, tally
 from lib.data import DATASETS, load_dataset
 from lib.deviations import deviations
 from lib.experiments import claim_arms
-from lib.findings import count
-from lib.pages import data_text, form_of, interval, ribbon, seed_numbers
+from lib.pages import data_text, ribbon, seed_numbers
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
@@ -47,6 +46,7 @@ from lib.runs import Run, RunStore
 from lib.splits import Dataset
 from lib.study import Study, current_record, dataset_of, recorded_runs, recorded_study, run_counts, trains
 from lib.sweep import train_missing
+from lib.words import count, form_of, interval
 
 NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = ROOT / "report" / "template"

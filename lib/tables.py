@@ -18,30 +18,12 @@ from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally
 from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
-from lib.findings import count
-from lib.pages import (
-    MISSING,
-    capital,
-    columns,
-    estimate,
-    form_of,
-    gap,
-    heading,
-    in_points,
-    interval,
-    link,
-    number,
-    percent,
-    points,
-    short_heading,
-    show,
-    table,
-    word,
-)
+from lib.pages import columns, heading, link, short_heading, show, table, word
 from lib.profiles import V3
 from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
+from lib.words import MISSING, capital, count, estimate, form_of, gap, in_points, interval, number, percent, points
 
 BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
 
@@ -95,7 +77,7 @@ def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
         return interval(row["interval_low"], row["interval_high"], form)
     share = proportion_interval(row["inside"], row["seeds"])
     seeds = count(row["seeds"], "seed")
-    return f"{row['inside']} of {seeds} <small>{share.low:.0%} to {share.high:.0%} of runs</small>"
+    return f"{row['inside']} of {seeds} <small>{percent(share.low, 0)} to {percent(share.high, 0)} of runs</small>"
 
 
 def _slack(row: pd.Series, form: Callable[[float], str]) -> str:

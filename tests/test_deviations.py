@@ -23,7 +23,7 @@ def runs_of(claim, profile, dataset="cifar10", **results):
 
 
 def found(claim, row, runs):
-    return deviations(claim, PAPER, "cifar10", runs).set_index("what")[FOUND][row]
+    return deviations(claim, PAPER, "cifar10", runs).set_index("what")[FOUND][row].replace("\N{NO-BREAK SPACE}", "")
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -1,4 +1,3 @@
-import math
 from dataclasses import replace
 
 import pytest
@@ -7,34 +6,6 @@ from matplotlib.figure import Figure
 from lib import pages
 from lib.profiles import with_parameters
 from lib.study import recorded_study
-
-
-def test_numbers():
-    assert pages.percent(0.12345) == "12.35\N{NO-BREAK SPACE}%" or pages.percent(0.12345) == "12.34\N{NO-BREAK SPACE}%"
-    assert pages.percent(float("nan")) == pages.number(float("nan")) == "not run"
-    assert pages.number(1234.5678) == "1,235"
-    assert pages.number(234.5678) == "235"
-
-
-def test_a_quantity_is_written_in_its_unit():
-    assert pages.form_of("gain in test accuracy")(0.0303) == "3.03 points"
-    assert pages.form_of("absolute difference of the test error from the paper's")(0.5) == "50.00 points"
-    assert pages.form_of("test accuracy") is pages.percent
-    assert pages.form_of("rank correlation")(0.999) == "1.00"
-    assert pages.form_of("rank correlation")(math.nan) == "not run"
-
-
-def test_estimates():
-    nan = math.nan
-    assert (
-        pages.estimate(0.5, 0.4, 0.6, 2)
-        == "50.00\N{NO-BREAK SPACE}% <small>[40.00\N{NO-BREAK SPACE}% to 60.00\N{NO-BREAK SPACE}%], 2 seeds</small>"
-    )
-    assert pages.estimate(0.5, nan, nan, 1) == "50.00\N{NO-BREAK SPACE}% <small>1 seed</small>"
-    assert pages.estimate(nan, nan, nan, 0) == "not run"
-    assert pages.form_of("rank correlation")(1.0) == "1.00"
-    assert pages.form_of("test error")(0.5) == "50.00\N{NO-BREAK SPACE}%"
-    assert pages.form_of("time over the longest other")(1.2345) == "1.23"
 
 
 def test_verdicts_are_symbol_and_word():

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import SMOKE
 
-from lib import pages, paper, report
+from lib import paper, report, words
 from lib.claims import CLAIMS
 from lib.config import ROOT, InputError
 from lib.report import PAGES, check_parameters
@@ -183,7 +183,7 @@ def test_photographs_have_the_pages_that_apply(built_on_photographs):
 
 def test_photographs_stand_beside_cifar_10(built_on_photographs):
     text = (built_on_photographs / "html" / "explicit_regularization.html").read_text()
-    assert all(pages.percent(value) in text for value in paper.table2()["train_top5"])
+    assert all(words.percent(value) in text for value in paper.table2()["train_top5"])
     assert "cifar10, profile quick" in text
 
 
