@@ -102,7 +102,8 @@ def data_text(*studies: Study) -> str:
     size = " or ".join(f"{size:,}" if size < train else "all" for size in sizes) or "all"
     counts = f"{size} of {train:,} training images, {test:,} test images"
     classes = {f" of {data['classes']:,} classes" for data in known if "classes" in data and studies[0].on_photographs}
-    return f"{name}: {counts}{''.join(classes)}. {_joined(data['note'] for data in known)}"
+    notes = [data["note"] for data in known if data["note"]]
+    return f"{name}: {counts}{''.join(classes)}. {_joined(notes) if notes else ''}".strip()
 
 
 def ribbon(profile: str, data: str) -> str:

@@ -6,6 +6,7 @@ no width, and a test is sure (p is 0 or 1). An infinite value has no interval.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,7 +60,7 @@ def difference(x: Sequence[float], y: Sequence[float], paired: bool) -> Interval
     mean = _mean(x) - _mean(y)
     if not _has_spread(x, y):
         return Interval(mean, *(mean, mean) if _countable(x, y) else (math.nan, math.nan))
-    low, high = scipy.stats.ttest_ind(x, y, equal_var=False).confidence_interval(1 - ALPHA)
+    low, high = _welch(x, y).confidence_interval(1 - ALPHA)
     return Interval(mean, float(low), float(high))
 
 
@@ -70,7 +71,7 @@ def difference_test(x: Sequence[float], y: Sequence[float], paired: bool) -> flo
         return math.nan
     if not _has_spread(*((x - y,) if paired else (x, y))):
         return float(abs(x.mean() - y.mean()) < SMALLEST)
-    test = scipy.stats.ttest_rel(x, y) if paired else scipy.stats.ttest_ind(x, y, equal_var=False)
+    test = scipy.stats.ttest_rel(x, y) if paired else _welch(x, y)
     return float(test.pvalue)
 
 
@@ -165,6 +166,11 @@ def _student(values: np.ndarray, scale: float) -> Interval:
         return Interval(mean, mean, mean)
     low, high = scipy.stats.t.interval(1 - ALPHA, len(values) - 1, mean, values.std(ddof=1) * scale)
     return Interval(mean, float(low), float(high))
+
+
+def _welch(x: np.ndarray, y: np.ndarray):
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of one without spread: its variance is 0
+        return scipy.stats.ttest_ind(x, y, equal_var=False)
 
 
 def _known(values: Sequence[float]) -> np.ndarray:

@@ -61,6 +61,8 @@ def test_page_says_what_made_it(built, name):
     text = (built / "html" / f"{name}.html").read_text()
     assert "Smoke profile" in text
     assert "handwritten digits in place of CIFAR-10" in text
+    assert "test images. none" not in text
+    assert 'output" data-mime-type="application/vnd.jupyter.stderr"' not in text  # warnings
     assert "PROFILE=smoke DATASET=digits" in text
     records = [Record.from_json(path.read_text()) for path in (built / "store").glob("digits/*.json")]
     assert records[0].fingerprint in text

@@ -74,6 +74,15 @@ def test_interval_and_tests_tell_one_story(paired):
     assert equivalence_test(X, Y, edge * 1.001, paired) < ALPHA / 2 < equivalence_test(X, Y, edge * 0.999, paired)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_sample_without_spread_has_a_variance_of_zero():
+    ones, others = [1.0, 1.0, 1.0], [0.90, 0.95, 0.94]
+    low, high = mean_interval(others)[1:]
+    found = difference(ones, others, paired=False)
+    assert found[1:] == pytest.approx((1 - high, 1 - low))
+    assert difference_test(ones, others, paired=False) == pytest.approx(difference_test(ones, others, paired=True))
+
+
 def test_pairing_uses_what_seeds_share():
     together = np.array([0.5, 0.6, 0.7])
     assert difference_test(together + [0.01, 0.011, 0.012], together, True) < 0.01
