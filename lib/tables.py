@@ -360,6 +360,8 @@ def readings_table(study: Study) -> HTML:
 
 
 def _distance(row, name: str, form: Callable[[float], str]) -> str:
+    if math.isinf(getattr(row, name)):  # times that never came
+        return "not overfit at every rate"
     return f"{form(getattr(row, name))} <small>largest {form(getattr(row, f'largest_{name}'))}</small>"
 
 
