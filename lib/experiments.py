@@ -34,11 +34,7 @@ VARIANTS = {  # of settings that the paper may not have had: for which networks,
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
     ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together
 }
-TRAINING_VARIANTS = (
-    SLOWER,
-    DEFAULT_LRN,
-    TUTORIAL_WEIGHTS,
-)  # of networks and their training, not of images
+TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of networks and their training, not of images
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
