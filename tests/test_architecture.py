@@ -9,19 +9,9 @@ from lib.config import ROOT
 
 ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "packing", "cifar10", "imagenet", "data"]
 ORDER += ["preprocessing", "corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine"]
-ORDER += ["training", "paper", "profiles", "experiments", "progress", "sweep", "bench", "criteria", "claims"]
-ORDER += [
-    "photo_claims",
-    "agreement",
-    "study",
-    "plots",
-    "findings",
-    "deviations",
-    "pages",
-    "tables",
-    "results",
-    "report",
-]
+ORDER += ["training", "paper", "profiles", "experiments", "progress", "sweep", "bench", "words", "criteria"]
+ORDER += ["claims", "photo_claims", "agreement", "study", "plots", "findings", "deviations", "pages", "tables"]
+ORDER += ["results", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

@@ -52,7 +52,7 @@ class Evidence:
     def name(settings):
         """The settings as text; older files lack those that came later."""
         later = {"classes": None, "exact_only": False, "photo_augmentation": False}
-        later |= {"lrn": "tutorial", "initialization": "He"}
+        later |= {"lrn": "tutorial", "initialization": "He", "across_channels": False}
         return json.dumps(later | settings, sort_keys=True)
 
     def get(self, group, name, model, read):
