@@ -25,7 +25,7 @@ from lib.experiments import (
 )
 from lib.runs import OVERFIT_LOSS, Run
 from lib.statistics import mean_interval
-from lib.words import count, percent
+from lib.words import count, number, percent
 
 # Rows of the table:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
@@ -66,8 +66,8 @@ def _moved_pixels(runs: pd.DataFrame) -> str:
         values = arm(runs, group, name, "inception", "changed_test_accuracy").dropna()  # none if only labels changed
         left += [f"{percent(values.mean())} on {what} ({count(len(values), 'seed')})"] if len(values) else []
         values = arm(full, group, name, "inception", "steps_to_overfit").dropna()
-        mean = f"{values.mean():,.0f}" if np.isfinite(values).all() else "not in every seed"
-        steps += [f"{mean} on {what} (paper {published[name]:,.0f})"] if len(values) else []
+        mean = number(values.mean()) if np.isfinite(values).all() else "not in every seed"
+        steps += [f"{mean} on {what} (paper {number(published[name])})"] if len(values) else []
     parts = {"test accuracy on images changed alike": left, f"steps to a loss of {OVERFIT_LOSS:g}": steps}
     return "; ".join(f"{text}: {', '.join(values)}" for text, values in parts.items() if values) or "—"
 
