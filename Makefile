@@ -53,7 +53,7 @@ bench: $(READY)  ## measure the engine's speed beside a plain loop; writes repor
 	@$(BIN)/python -m lib.bench
 
 readme: $(READY)  ## refresh the README's verdicts, figure and speeds from report/
-	@$(BIN)/python -m lib.report --readme
+	@$(BIN)/python -m lib.overview
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.txt
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml \

@@ -5,7 +5,6 @@ By claim and row of the table of deviations; '—' where nothing ran both ways.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import pandas as pd
 from lib import paper
 from lib.agreement import READINGS, readings
 from lib.claims import MODEL_NAMES, arm, network_name
+from lib.corruption import PERMUTED
 from lib.experiments import (
     ACROSS_CHANNELS,
     DATA_CONTROL,
@@ -57,19 +57,29 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _moved_pixels(runs: pd.DataFrame) -> str:
-    """What Inception still finds in test images changed as its training images were, and, at the paper's size, how long
-    it takes to fit those: with pixels that keep their colours, and with values that move across channels."""
+    """How long Inception takes to fit permuted images at the paper's size, and what it still finds in test images
+    changed alike: with pixels that keep their colours, and with values that move across channels."""
     full, published = runs[runs["train_size"].isna()], paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
-    left, steps = [], []
-    for name, variant in product(paper.RANDOMIZATIONS.values(), ("", ACROSS_CHANNELS)):
-        group, what = group_of("randomizations", variant), f"{name} {variant}".strip()
-        values = arm(runs, group, name, "inception", "changed_test_accuracy").dropna()  # none if only labels changed
-        left += [f"{percent(values.mean())} on {what} ({count(len(values), 'seed')})"] if len(values) else []
-        values = arm(full, group, name, "inception", "steps_to_overfit").dropna()
-        mean = number(values.mean()) if np.isfinite(values).all() else "not in every seed"
-        steps += [f"{mean} on {what} (paper {number(published[name])})"] if len(values) else []
-    parts = {"test accuracy on images changed alike": left, f"steps to a loss of {OVERFIT_LOSS:g}": steps}
-    return "; ".join(f"{text}: {', '.join(values)}" for text, values in parts.items() if values) or "—"
+    parts = {
+        f"steps to a loss of {OVERFIT_LOSS:g}": _moved(full, "steps_to_overfit", number, published),
+        "test accuracy on images changed alike": _moved(runs, "changed_test_accuracy", percent),
+    }
+    return "; ".join(f"{text}: {found}" for text, found in parts.items() if found) or "—"
+
+
+def _moved(runs: pd.DataFrame, column: str, form: Callable, published: Mapping[str, float] | None = None) -> str:
+    """Means of a column either way, and the paper's; '' where nothing ran."""
+    lines = []
+    for name in (paper.RANDOMIZATIONS[f"{pixels}_pixels"] for pixels in PERMUTED):
+        found = []
+        for variant in ("", ACROSS_CHANNELS):
+            values = arm(runs, group_of("randomizations", variant), name, "inception", column).dropna()
+            mean = form(values.mean()) if np.isfinite(values).all() else "not in every seed"
+            found += [f"{name} {variant}".strip() + f" {mean} ({count(len(values), 'seed')})"] if len(values) else []
+        if found and published is not None:
+            found.append(f"the paper {form(published[name])}")
+        lines += [", ".join(found)] if found else []
+    return "; ".join(lines)
 
 
 def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
@@ -101,10 +111,11 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     """How far from the paper's curve the test errors lie on each kind of labels, at the paper's size."""
     parts = []
     for row in distances.itertuples():
-        gaps = (f"{100 * getattr(row, name):.1f} points on {text}" for name, text in READINGS.items())
+        gaps = " and ".join(f"{100 * getattr(row, name):.1f}" for name in READINGS)
         basis = f"{count(row.rates, 'rate')}, {count(row.seeds, 'seed')}"
-        parts.append(f"{network_name(row.model, row.variant)} ({basis}): {', '.join(gaps)}")
-    return f"mean distance from the paper's curve between rates 0 and 1: {'; '.join(parts)}" if parts else "—"
+        parts.append(f"{network_name(row.model, row.variant)} {gaps} points ({basis})")
+    text = f"mean distance from the paper's curve between rates 0 and 1, on {' and on '.join(READINGS.values())}"
+    return f"{text}: {'; '.join(parts)}" if parts else "—"
 
 
 def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:

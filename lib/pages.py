@@ -95,15 +95,24 @@ def title(*studies: Study) -> HTML:
 
 def data_text(*studies: Study) -> str:
     """The data set of some studies of one profile: name, how many images trained on, how many there are, its note."""
+    return f"{studies[0].data}: {image_counts(*studies)}. {data_note(*studies)}".strip()
+
+
+def image_counts(*studies: Study) -> str:
+    """How many images some studies of one profile trained on, how many there are, and of how many classes."""
     name, records = studies[0].data, [record for study in studies for record in study.records]
     sizes = sorted({record.provenance["train_images"] + record.run.validation_size for record in records})
     known = [record.provenance["data"] for record in records]
     train, test = (max([data.get(split, 0) for data in known] or [0]) or IMAGES[name][split] for split in IMAGES[name])
     size = " or ".join(f"{size:,}" if size < train else "all" for size in sizes) or "all"
-    counts = f"{size} of {train:,} training images, {test:,} test images"
     classes = {f" of {data['classes']:,} classes" for data in known if "classes" in data and studies[0].on_photographs}
-    notes = [data["note"] for data in known if data["note"]]
-    return f"{name}: {counts}{''.join(classes)}. {_joined(notes) if notes else ''}".strip()
+    return f"{size} of {train:,} training images, {test:,} test images{''.join(classes)}"
+
+
+def data_note(*studies: Study) -> str:
+    """What is to be said of the copies of a data set that some studies were made on; '' where nothing is."""
+    notes = [record.provenance["data"]["note"] for study in studies for record in study.records]
+    return _joined(filter(None, notes)) if any(notes) else ""
 
 
 def ribbon(profile: str, data: str) -> str:
@@ -120,6 +129,11 @@ def seed_numbers(*studies: Study) -> str:
     return " or ".join(map(str, sorted({len(study.profile.seeds) for study in studies})))
 
 
+def hardware_names(*studies: Study) -> str:
+    """What the records of some studies were made on."""
+    return _joined(record.provenance["hardware"] for study in studies for record in study.records)
+
+
 def banner(*studies: Study) -> HTML:
     """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
     profile, data = studies[0].profile, studies[0].data
@@ -128,7 +142,7 @@ def banner(*studies: Study) -> HTML:
         "Profile": f"{profile.name}: {profile.about}",
         "Data": data_text(*studies),
         "Seeds": seed_numbers(*studies),
-        "Hardware": _joined(record.provenance["hardware"] for study in studies for record in study.records),
+        "Hardware": hardware_names(*studies),
     }
     warnings = []
     if not profile.is_result:

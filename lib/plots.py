@@ -54,7 +54,14 @@ def look(names: Sequence[str], name: str) -> dict[str, object]:
 def loss_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
     """Training loss by step, one line a seed and randomization; the paper's curves thin in its colour."""
     figure = Figure(figsize=(7.5, 4.2))
-    axes, extra, shown = figure.subplots(), {}, set(history["randomization"])
+    axes = figure.subplots()
+    _loss_axes(axes, history, reference)
+    axes.set_ylabel("training loss (running mean of the epoch)")
+    return figure
+
+
+def _loss_axes(axes: Axes, history: pd.DataFrame, reference: pd.DataFrame | None) -> None:
+    shown, extra = set(history["randomization"]), {}
     if reference is not None:
         shown |= set(reference["randomization"])
     names = [name for name in paper.RANDOMIZATIONS.values() if name in shown]
@@ -64,9 +71,8 @@ def loss_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) ->
             axes.plot(curve["step"] / 1000, curve["average_loss"], color=look(names, name)["color"], **thin)
         extra["paper (thin)"] = Line2D([], [], color="0.4", **thin)
     _lines(axes, history.assign(steps=history["step"] / 1000), "randomization", names, "steps", "train_loss")
-    axes.set(xlabel="thousand steps", ylabel="training loss (running mean of the epoch)", ylim=(0, None))
+    axes.set(xlabel="thousand steps", ylim=(0, None))
     _legend(axes, names, extra)
-    return figure
 
 
 def strip(
@@ -315,17 +321,21 @@ def example_grid(rows: Mapping[str, tuple[Tensor, Sequence[str]]]) -> Figure:
     return figure
 
 
-def overview(history: pd.DataFrame, corruption: pd.DataFrame | None, chance: float, sizes: Sequence[str]) -> Figure:
+def overview(
+    history: pd.DataFrame,
+    corruption: pd.DataFrame | None,
+    chance: float,
+    sizes: Sequence[str],
+    reference: pd.DataFrame | None = None,
+) -> Figure:
     """The paper's two pictures: loss on randomized data, and test error against label corruption where it was asked.
 
-    sizes: of the training set of each, in words.
+    sizes: of the training set of each, in words; reference: the paper's losses.
     """
     figure = Figure(figsize=(10, 3.8))
     left, right = figure.subplots(1, 2) if corruption is not None else (figure.subplots(), None)
-    names = [name for name in paper.RANDOMIZATIONS.values() if name in set(history["randomization"])]
-    _lines(left, history, "randomization", names, "step", "train_loss")
-    left.set(title=f"Randomized data, {sizes[0]}", xlabel="step", ylabel="training loss", ylim=(0, None))
-    _legend(left, names, {})
+    _loss_axes(left, history, reference)
+    left.set(title=f"Randomized data, {sizes[0]}", ylabel="training loss")
     if corruption is None:
         return figure
     _corruption_axes(right, with_test_errors(corruption, chance), "test_error", None, 1 - chance)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import config, report
+from lib import config, report, study
 from lib.data import load_dataset
 from lib.report import Choice, build
 from lib.runs import Run, RunStore
@@ -182,3 +182,9 @@ def cifar10_at_hand() -> bool:
     """Whether real CIFAR-10 files lie under DATA_ROOT."""
     root = config.data_root()
     return (root / "cifar-10-batches-py").is_dir() or any((root / "cifar10").glob("*.parquet"))
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch):
+    """A repository without records."""
+    monkeypatch.setattr(study, "RECORDED", tmp_path)

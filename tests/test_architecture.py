@@ -11,7 +11,7 @@ ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "pa
 ORDER += ["preprocessing", "corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine"]
 ORDER += ["training", "paper", "profiles", "experiments", "progress", "sweep", "bench", "words", "criteria"]
 ORDER += ["claims", "photo_claims", "agreement", "study", "plots", "findings", "deviations", "pages", "tables"]
-ORDER += ["results", "report"]
+ORDER += ["results", "overview", "report"]
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

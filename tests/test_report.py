@@ -15,7 +15,6 @@ from lib.config import ROOT, InputError
 from lib.report import PAGES, check_parameters
 from lib.results import DICTIONARY, write_results
 from lib.runs import Record, RunStore
-from lib.study import recorded_study
 
 
 class Page(HTMLParser):
@@ -111,18 +110,6 @@ def test_results_are_tidy_described_and_the_same_each_time(built):
     assert before == [(folder / f"results.{kind}").read_bytes() for kind in ("csv", "json")]
 
 
-def test_the_readme_is_what_the_records_say():
-    """Where it is not: make readme."""
-    assert report.readme_block() in report.README.read_text()
-    assert report.readme_figure() == report.README_FIGURE.read_text()
-
-
-def test_the_readme_quotes_the_last_bench():
-    """Where it does not: make readme."""
-    assert "img/s" in report.bench_block()
-    assert report.bench_block() in report.README.read_text()
-
-
 def test_records_of_another_recipe_are_no_evidence(built, tmp_path):
     shutil.copytree(built / "store", tmp_path / "store")
     path = next((tmp_path / "store").glob("digits/*.json"))
@@ -187,19 +174,3 @@ def test_photographs_stand_beside_cifar_10(built_on_photographs):
     text = (built_on_photographs / "html" / "explicit_regularization.html").read_text()
     assert all(words.percent(value) in text for value in paper.table2()["train_top5"])
     assert "cifar10, profile quick" in text
-
-
-def _arms(runs):
-    return set(zip(runs["model"], runs["arm"], strict=True))
-
-
-def test_each_picture_is_of_the_largest_size_that_has_it_whole():
-    shown = report.pictured([recorded_study(claim) for claim in CLAIMS])
-    assert [study.claim.name for study in shown] == list(report.PICTURED)
-    for study in shown:
-        group, sizes = report.PICTURED[study.claim.name], ["paper", "cpu", "quick"]
-        larger = [recorded_study(study.claim.name, each) for each in sizes[: sizes.index(study.profile.name)]]
-        assert _arms(study.group(group).dropna(subset="key")) == _arms(study.group(group))
-        assert all(_arms(each.group(group).dropna(subset="key")) < _arms(each.group(group)) for each in larger)
-    own = [recorded_study(claim, "quick") for claim in CLAIMS]
-    assert [study.profile.name for study in report.pictured(own)] == ["quick", "quick"]

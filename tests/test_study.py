@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lib import plots, report, study
+from lib import study
 from lib.claims import CLAIMS
 from lib.config import RECORDED
 from lib.experiments import claim_arms
@@ -14,11 +14,6 @@ from lib.study import current_record, open_studies, open_study, recorded_study, 
 from lib.training import train
 
 
-@pytest.fixture
-def nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "RECORDED", tmp_path)
-
-
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_claim_without_records_is_not_run(nothing, claim):
     empty = recorded_study(claim, "quick")
@@ -26,12 +21,6 @@ def test_a_claim_without_records_is_not_run(nothing, claim):
     assert run_counts(empty) == (0, len({arm.run for arm in empty.arms}))
     assert empty.history.empty
     assert set(empty.agreement["verdict"]) == {"not run"}
-
-
-def test_a_readme_without_records_says_so(nothing):
-    assert "not run yet" in report.readme_block()
-    figure = report.overview_figure([recorded_study(claim, "quick") for claim in CLAIMS])
-    assert len(plots.settle(figure).axes) == 2
 
 
 def test_other_records_are_those_that_the_page_does_not_show():

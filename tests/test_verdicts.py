@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, t
 
-from lib import report, tables
+from lib import overview, tables
 from lib.config import ROOT
 from lib.experiments import claim_arms
 from lib.profiles import PROFILES
@@ -275,7 +275,7 @@ def test_cover_and_readme_show_what_the_record_files_say(claim, profile):
         assert ours.startswith(f"{mean:.2f} " if claim is label_corruption else f"{100 * mean:.2f} %")
         if bounds and not math.isnan(bounds[0]):
             assert shown["95 % interval"] == f"{100 * bounds[0]:.2f} % to {100 * bounds[1]:.2f} %"
-    line = next(line for line in report.README.read_text().splitlines() if line.startswith(f"| **{title(claim)}**"))
+    line = next(line for line in overview.README.read_text().splitlines() if line.startswith(f"| **{title(claim)}**"))
     assert expected in line.split("|")[{"paper": 2, "quick": 4}[profile]]
 
 

@@ -1,0 +1,190 @@
+"""What is seen first: the paper's two pictures, on the cover and in the README; and the README's verdicts and speeds.
+
+python -m lib.overview writes them into the README, from the repository's own records and the last `make bench`.
+"""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from lib import paper, plots
+from lib.claims import CLAIMS, CRITERIA_VERSION, Claim
+from lib.config import ROOT
+from lib.criteria import VERDICTS, tally
+from lib.deviations import deviations
+from lib.pages import data_note, hardware_names, image_counts, seed_numbers
+from lib.photo_claims import claims_of
+from lib.study import Study, recorded_study, run_counts
+from lib.words import count, form_of, interval
+
+README = ROOT / "README.md"
+FIGURE = ROOT / "report" / "overview.svg"
+BENCHES = ROOT / "report"
+PICTURED = {"randomization": "randomizations", "label_corruption": "corruption"}  # claim -> group of its runs
+COLUMNS = {  # profile and data set -> heading; the paper's own first
+    ("paper", "cifar10"): "CIFAR-10, at the paper's size",
+    ("cpu", "cifar10"): "CIFAR-10, profile `cpu`: Inception on 10,000 images",
+    ("quick", "cifar10"): "CIFAR-10, profile `quick`, reduced",
+    ("quick", "tiny-imagenet"): "Tiny ImageNet, profile `quick`, reduced",
+}
+ALT = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels for "
+ALT += "three networks"
+
+
+# --- the paper's two pictures -------------------------------------------------------------------------
+
+
+def pictured(studies: Sequence[Study]) -> list[Study]:
+    """For each of the paper's two pictures that was asked for, the study that has a run of everything in it: one of
+    these, else the repository's largest on such data; where none has them one of these."""
+    result = []
+    for study in studies:
+        if group := PICTURED.get(study.claim.name):
+            others = [each for each in study.elsewhere if each.on_photographs == study.on_photographs]
+            whole = (each for each in (study, *others) if _shows_all(each.group(group)))
+            result.append(next(whole, study))
+    return result
+
+
+def _shows_all(runs: pd.DataFrame) -> bool:
+    """Whether each of the arms has a run, of one seed or more."""
+    return (runs.groupby(["model", "arm"])["key"].count() > 0).all()
+
+
+def figure(studies: Sequence[Study]) -> plots.Figure:
+    """The two pictures of the paper, from the studies of randomization and label corruption."""
+    by_name = {study.claim.name: study for study in studies}
+    first, second = (by_name.get(claim) for claim in PICTURED)
+    losses = first.group_history(PICTURED["randomization"])
+    corruption = second.group(PICTURED["label_corruption"]) if second else None
+    reference = paper.fig1a() if first.is_full and not first.on_photographs else None
+    sizes = [_images(study) for study in (first, second) if study]
+    return plots.overview(losses, corruption, first.chance, sizes, reference)
+
+
+def _images(study: Study) -> str:
+    """How many training images the runs of a picture have, in words."""
+    sizes = study.group(PICTURED[study.claim.name])["train_size"].drop_duplicates()
+    return f"{' or '.join('all' if pd.isna(size) else f'{size:,.0f}' for size in sizes)} images"
+
+
+# --- the README ---------------------------------------------------------------------------------------
+
+
+def verdicts() -> str:
+    """The README's verdicts: a table of every claim and what it rests on, the figure, what decides, what was found."""
+    columns = {key: {name: recorded_study(name, *key) for name in claims_of(key[1])} for key in COLUMNS}
+    own = columns["paper", "cifar10"]
+    shown = pictured(list(own.values()))
+    sides = " and ".join(f"profile `{study.profile.name}`" for study in shown)
+    found = [line for study in own.values() for line in _findings(study)]
+    parts = [
+        _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
+        f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
+        f"Left and right: {sides}. Each loss is a run; test errors are means over the seeds.",
+        "A verdict, its headline's mean, with the 95 % interval where it is asked of that, and what became of all "
+        f"criteria (version {CRITERIA_VERSION}). The headline decides first; photographs (\\*) have their own:",
+        _table(["headline", "paper", "must be at least"], _headlines(columns.values())),
+        "What the runs at the paper's size say of what the paper leaves open:",
+        "\n".join(found) or "- not run",
+        " ".join(_sources(columns)),
+    ]
+    return _block("verdicts", "\n\n".join(parts))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
+def _verdict_rows(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
+    columns = list(columns)
+    return [
+        [f"**{claim.title}**: {claim.statement}", *(_cell(studies.get(name), claim) for studies in columns)]
+        for name, claim in CLAIMS.items()
+    ]
+
+
+def _cell(study: Study | None, claim: Claim) -> str:
+    """Verdict, headline and how many criteria hold; claim: the row's, a star where the study asks one of its own."""
+    if study is None:
+        return "not asked by the paper"
+    head, form = study.headline, form_of(study.headline["quantity"])
+    sure = f"{interval(head['interval_low'], head['interval_high'], form)}, " * (head["asked_of"] == "the interval")
+    value = f"<br>{form(head['ours'])} ({sure}{count(head['seeds'], 'seed')})" if head["seeds"] else ""
+    detail = "" if study.verdict == "not run" else f"<br>{tally(study.criteria)}"
+    star = "" if study.claim == claim else "\\*"
+    return f"{VERDICTS[study.verdict]} **{study.verdict}**{star}{value}{detail}"
+
+
+def _basis_rows(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
+    """What each column's verdicts rest on."""
+    rows = {"runs recorded": [], "seeds": [], "images": []}
+    for studies in (list(column.values()) for column in columns):
+        found, needed = run_counts(*studies)
+        rows["runs recorded"].append(f"{found} of {needed}" if found else "not run yet")
+        rows["seeds"].append(seed_numbers(*studies))
+        rows["images"].append(image_counts(*studies))
+    return [[name, *cells] for name, cells in rows.items()]
+
+
+def _headlines(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
+    """What decides each claim, once for each kind of data set: the criterion, the paper's value, the margin."""
+    claims = {study.claim: study for column in columns for study in column.values()}
+    rows = []
+    for claim, study in claims.items():
+        head, form = study.headline, form_of(study.headline["quantity"])
+        star = "\\*, photographs" if study.on_photographs else ""
+        text = f"**{claim.title}**{star}: {head['criterion']}: {head['quantity']}"
+        rows.append([text, form(head["paper"]), form(head["required_low"])])
+    return rows
+
+
+def _findings(study: Study) -> list[str]:
+    """What came of the choices that were tried both ways, as a list's lines."""
+    rows = deviations(study.claim.name, study.profile, study.data, study.frame)
+    rows = rows[rows["what came of it"] != "—"]
+    title = study.claim.title.lower()  # the same choice may bear on several claims, each with runs of its own
+    found = zip(rows["what"], rows["what came of it"], strict=True)
+    return [f"- **{what}** ({title}): {came}." for what, came in found]
+
+
+def _sources(columns: dict[tuple[str, str], dict[str, Study]]) -> list[str]:
+    """What is to be said of the data, and the hardware."""
+    by_data: dict[str, list[Study]] = {}
+    for (_, data), studies in columns.items():
+        by_data.setdefault(data, []).extend(studies.values())
+    notes = {data: data_note(*studies) for data, studies in by_data.items()}
+    machines = hardware_names(*(study for studies in by_data.values() for study in studies))
+    return [*(f"{data}: {note}" for data, note in notes.items() if note), f"Hardware: {machines}."]
+
+
+def speeds() -> str:
+    """The README's speeds: what `make bench` last wrote on each kind of device."""
+    return _block("bench", "\n\n".join(path.read_text().strip() for path in sorted(BENCHES.glob("bench-*.md"))))
+
+
+def _block(name: str, text: str) -> str:
+    return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+
+
+def figure_svg() -> str:
+    """The README's figure."""
+    file = io.StringIO()
+    shown = pictured([recorded_study(claim) for claim in PICTURED])
+    plots.settle(figure(shown)).savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def update_readme() -> None:
+    """Refresh the README's verdicts, speeds and figure."""
+    text = README.read_text()
+    for name, block in (("verdicts", verdicts()), ("bench", speeds())):
+        text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
+    README.write_text(text)
+    FIGURE.write_text(figure_svg())
+
+
+if __name__ == "__main__":
+    update_readme()
