@@ -18,10 +18,12 @@ from lib.experiments import CORRUPTION_MODELS
 from lib.runs import OVERFIT_LOSS
 from lib.splits import SPLITS
 from lib.statistics import mean_interval, rank_correlation, rank_correlation_range, ratio_interval
-from lib.words import percent
+from lib.words import in_points, percent
 
 VERSIONS = {  # of the criteria: what changed, and what had been seen by then
-    2: "margins from what the paper claims and gives, decided by intervals; before any run at the paper's size",
+    2: "margins from what the paper claims and gives, decided by intervals; before any run at the paper's size; the "
+    "one for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, none of which "
+    "lies between the two",
     3: "a time to fit that never came, or a network that did not fit what it was trained on, leaves a criterion "
     "undecided, whichever way it went before, and SGD is asked against batches and rates four times as large, too; "
     "after runs at the paper's size were seen; no margin changed",
@@ -30,6 +32,9 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     5: "random labels that never fit leave undecided whether they cost a constant factor only, as version 3 says, and "
     "the best of many epochs that were judged by few test images leaves undecided whether stopping gains something: "
     "that much is gained by chance; after runs of every profile were seen; no margin changed",
+    6: "no criterion changed; among the paper's numbers Fig. 1b's margins are scaled to how far each network's curve "
+    "rises, since Inception's would have passed a flat one, and an effect counts as replicated only in the paper's "
+    "direction; after runs of every profile were seen",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
@@ -78,7 +83,7 @@ def _margins() -> dict[str, Margin]:
         ),
         "no gain": Margin(
             gain / 2,
-            f"half of the smallest gain that the paper calls one, {percent(gain)} on ImageNet, as is the custom",
+            f"half of the smallest gain that the paper calls one, {in_points(gain)} on ImageNet",
         ),
         "fitted, ImageNet": Margin(
             least_v3 - 0.01,
@@ -278,7 +283,14 @@ def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
                 published[model, "none"],
                 headline=(model, name) == ("inception", "random crop + weight decay"),
                 unsettled=unfitted(off),
+                caveat=caveat(on),
             )
+
+
+def caveat(rows: pd.DataFrame, which: str = "with it") -> str:
+    """What is to be said where the runs with something did not all fit: longer ones might gain more by it."""
+    text = unfitted(rows)
+    return f"{which}: {text}" if text else ""
 
 
 def unfitted(rows: pd.DataFrame, margin: Margin = MARGINS["fitted"]) -> str:
@@ -314,6 +326,7 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
         *(table1[each[2]] for each in (on, off)),
         headline=True,
         unsettled=unfitted(rows_of(frame, *off)),
+        caveat=caveat(rows_of(frame, *on)),
     )
     fig2b = dict(iter(paper.fig2b().query("split == 'test'").groupby("model")))
     for model in CORRUPTION_MODELS:
@@ -336,7 +349,7 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
             values = (arm(frame, *each, "test_accuracy") for each in arms)
             rows = [rows_of(frame, *each) for each in arms]
             how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "unsettled": unfitted(rows[1])}
-            how["without"] = "with the latter"
+            how |= {"without": "with the latter", "caveat": caveat(rows[0], "with SGD")}
             yield Comparison(f"{MODEL_NAMES[model]}, SGD against {name}", ("optimizer", model), *values, **how)
 
 
@@ -354,7 +367,7 @@ CLAIMS = {
         Claim(
             "randomization",
             "Randomization",
-            "Networks fit random labels and random inputs perfectly, though nothing can be learned from them.",
+            "Networks fit random labels and random inputs perfectly, though nothing can be learned from random labels.",
             _randomization,
         ),
         Claim(

@@ -55,6 +55,7 @@ class Criterion:
     headline: it decides whether the claim's centre stands: Inception's, the only network in all of the paper's
         figures on CIFAR-10.
     unsettled: why what ran cannot say, and leaves the criterion undecided; '' where it can.
+    caveat: what else is to be known of the runs, whatever they say; '' where there is nothing.
     """
 
     what: str
@@ -68,6 +69,7 @@ class Criterion:
     interval: Interval | None = None
     headline: bool = False
     unsettled: str = ""
+    caveat: str = ""
 
     @property
     def known(self) -> pd.Series:
@@ -82,9 +84,14 @@ class Criterion:
     @property
     def holds(self) -> str:
         """'yes', 'no', 'mixed' (some seeds only), 'undecided' (too few seeds to say, or unsettled) or 'not run'."""
+        return "undecided" if self.unsettled and len(self.known) else self.otherwise
+
+    @property
+    def otherwise(self) -> str:
+        """The same, were it not for what leaves it unsettled."""
         if self.known.empty:
             return "not run"
-        if len(self.known) < MIN_SEEDS or self.unsettled:
+        if len(self.known) < MIN_SEEDS:
             return "undecided"
         if self.interval is None or math.isinf(self.interval.mean):  # a time to fit that never came has no interval
             return "yes" if self.inside == len(self.known) else "mixed" if self.inside else "no"
@@ -103,6 +110,7 @@ class Comparison:
         the gain must not exceed, or where is_gain must reach.
     unsettled: as a criterion's.
     without: how the runs without it are called, which unsettled is about; '' where it is about both.
+    caveat: a criterion's.
     """
 
     text: str
@@ -119,6 +127,7 @@ class Comparison:
     paper_chance: float = PAPER_CHANCE
     unsettled: str = ""
     without: str = "without it"
+    caveat: str = ""
 
     @property
     def paper_share(self) -> float:
@@ -138,13 +147,13 @@ class Comparison:
             values = (self.off - chance) / (self.on - chance)
             share = remaining_share(self.on, self.off, chance, paired)
             what, bounds = (f"{self.text}: {self.without}", SHARE), (margin.value, math.inf)
-            rest = self.paper_share, share, self.headline, self.unsettled
+            rest = self.paper_share, share, self.headline, self.unsettled, self.caveat
             return Criterion(*what, self.runs, values, margin.why, *bounds, *rest)
         gap, published = difference(self.on, self.off, paired), self.paper_on - self.paper_off
         what, bounds = (self.text, "gain in test accuracy"), (-math.inf, margin.value)
         if self.is_gain:
             bounds = margin.value, math.inf
-        rest = published, gap, self.headline, self.unsettled
+        rest = published, gap, self.headline, self.unsettled, self.caveat
         return Criterion(*what, self.runs, self.on - self.off, margin.why, *bounds, *rest)
 
 
@@ -153,7 +162,7 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
 
     Columns: criterion, quantity, group, model (of its arms), values, paper, ours, interval_low and interval_high (95 %
     of the mean), seeds, inside (how many are), asked_of, required_low and required_high, why, holds, unsettled,
-    headline.
+    otherwise (holds, were it not for that), caveat, headline.
     """
     rows = []
     for criterion in criteria:
@@ -177,6 +186,8 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
                 "why": criterion.why,
                 "holds": criterion.holds,
                 "unsettled": criterion.unsettled,
+                "otherwise": criterion.otherwise,
+                "caveat": criterion.caveat,
                 "headline": criterion.headline,
             }
         )
@@ -187,8 +198,8 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
     """One row per comparison of a claim: its difference on - off with all that the seeds can say of it.
 
     Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
-    claim), margin (a difference), p_equivalence, share, share_low, share_high, detectable, paper (its difference),
-    paper_share, unsettled, without.
+    claim), margin (a difference), p_equivalence (NaN where a gain is asked for), share, share_low, share_high,
+    detectable, paper (its difference), paper_share, unsettled, without, caveat.
     """
     rows = []
     for each in comparisons:
@@ -201,10 +212,11 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"on": each.on.mean(), "off": each.off.mean()}
             | dict(zip(("difference", "low", "high"), gap, strict=True))
             | {"p": difference_test(*samples), "p_holm": math.nan, "margin": margin}
-            | {"p_equivalence": equivalence_test(*samples[:2], margin, each.paired)}
+            | {"p_equivalence": math.nan if each.is_gain else equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
             | {"paper_share": each.paper_share, "unsettled": each.unsettled, "without": each.without}
+            | {"caveat": each.caveat}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

@@ -140,6 +140,9 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
         if differs:
             yield what, _listed(stated, differs), _listed(ours, differs), why, effect
     yield _epochs(profile, dataset, runs)
+    if all(profile.settings[model].batch_size == STATED[model].batch_size for model in models):
+        why = "the points of the paper's curves are an epoch of such batches apart"
+        yield "batch size", "not stated", f"{STATED[models[0]].batch_size}", why, "none"
     if dataset in PHOTOGRAPHS:
         yield from _inception_v3(profile.settings[V3])
         return

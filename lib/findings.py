@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib import paper
 from lib.agreement import READINGS, readings
-from lib.claims import MODEL_NAMES, arm, network_name
+from lib.claims import MODEL_NAMES, arm, network_name, with_relative_time
 from lib.corruption import PERMUTED
 from lib.experiments import (
     ACROSS_CHANNELS,
@@ -104,13 +104,14 @@ def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
         for (model, group), rows in ran.groupby(["model", "group"], sort=False)
     ]
     found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
-    return found | _alexnet_found(runs)
+    timed = pd.concat([with_relative_time(rows) for _, rows in runs.groupby("group", sort=False)])
+    return found | _alexnet_found(timed)
 
 
 def _nearest_reading(distances: pd.DataFrame) -> str:
     """How far from the paper's curve the test errors lie on each kind of labels, at the paper's size."""
     parts = []
-    for row in distances.itertuples():
+    for row in distances[distances["rates"] > 0].itertuples() if len(distances) else ():
         gaps = " and ".join(f"{100 * getattr(row, name):.1f}" for name in READINGS)
         basis = f"{count(row.rates, 'rate')}, {count(row.seeds, 'seed')}"
         parts.append(f"{network_name(row.model, row.variant)} {gaps} points ({basis})")
@@ -163,24 +164,28 @@ def _either_way(runs: pd.DataFrame, setting: str, noun: str) -> str:
     """What AlexNet comes to with either value of a setting, beside the paper's values; '—' where it ran with the
     profile's own only."""
     parts = []
-    for what, rate, column in (
-        ("test accuracy on true labels", 0.0, "test_accuracy"),
-        ("training accuracy on random labels", 1.0, "train_accuracy"),
+    for what, rate, column, form in (
+        ("test accuracy on true labels", 0.0, "test_accuracy", percent),
+        ("training accuracy on random labels", 1.0, "train_accuracy", percent),
+        ("time to overfit on random labels over that on true ones", 1.0, "relative_time", number),
     ):
-        rows = runs[runs["label_corruption"] == rate]
+        rows = runs[runs["label_corruption"] == rate].reindex(columns=[*runs.columns.union([column])])
         values = rows.set_index(setting)[column].astype(float).dropna().groupby(level=0, sort=False)
         if any(value != getattr(Run, setting) for value in values.groups):
-            each = (f"{', '.join(map(percent, part))} with the {name} {noun}" for name, part in values)
+            each = (f"{', '.join(map(form, part))} with the {name} {noun}" for name, part in values)
             published = ", ".join(
-                f"{percent(value)} in {place}" for place, value in _alexnets_in_the_paper(rate).items()
+                f"{form(value)} in {place}" for place, value in _alexnets_in_the_paper(column).items()
             )
             parts.append(f"{what}, seed by seed: {'; '.join(each)}; the paper has {published}")
     return "; ".join(parts) or "—"
 
 
-def _alexnets_in_the_paper(rate: float) -> dict[str, float]:
-    """By place the paper's test accuracies on true labels, or its training accuracy on random ones."""
-    if rate:
+def _alexnets_in_the_paper(column: str) -> dict[str, float]:
+    """By place the paper's test accuracies on true labels, or its training accuracy or relative time on random ones."""
+    if column == "relative_time":
+        curve = paper.fig1b().query("model == 'alexnet' and corruption == 1")
+        return {"Fig. 1b": curve["relative_time_to_overfit"].iloc[0]}
+    if column == "train_accuracy":
         noise = paper.table1().query("model == 'alexnet' and labels == 'random'")
         return {"Table 1": noise["train_accuracy"].iloc[0]}
     places = paper.contradictions().query("model == 'alexnet'")

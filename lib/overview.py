@@ -17,7 +17,7 @@ from lib.deviations import deviations
 from lib.pages import data_note, hardware_names, image_counts, seed_numbers
 from lib.photo_claims import claims_of
 from lib.study import Study, recorded_study, run_counts
-from lib.words import count, form_of, interval
+from lib.words import capital, count, form_of, interval
 
 README = ROOT / "README.md"
 FIGURE = ROOT / "report" / "overview.svg"
@@ -136,7 +136,8 @@ def _headlines(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
     for claim, study in claims.items():
         head, form = study.headline, form_of(study.headline["quantity"])
         star = "\\*, photographs" if study.on_photographs else ""
-        text = f"**{claim.title}**{star}: {head['criterion']}: {head['quantity']}"
+        own = f"{claim.statement} " if study.on_photographs else ""
+        text = f"**{claim.title}**{star}: {own}{capital(head['criterion'])}: {head['quantity']}"
         rows.append([text, form(head["paper"]), form(head["required_low"])])
     return rows
 

@@ -126,7 +126,9 @@ def ribbon(profile: str, data: str) -> str:
 
 def seed_numbers(*studies: Study) -> str:
     """How many seeds some studies have: of one claim more may be recorded than of another."""
-    return " or ".join(map(str, sorted({len(study.profile.seeds) for study in studies})))
+    numbers = " or ".join(map(str, sorted({len(study.profile.seeds) for study in studies})))
+    recorded, needed = run_counts(*studies)
+    return numbers if recorded == needed else f"{numbers} planned"
 
 
 def hardware_names(*studies: Study) -> str:

@@ -249,20 +249,26 @@ def epoch_curves(history: pd.DataFrame, value: str, by: str, label: str) -> Figu
 
 
 def batch_norm_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
-    """Fig. 2b: test accuracy by step with and without batch norm, every seed; the paper's readings as grey dots."""
-    figure = Figure(figsize=(7.5, 4.2))
-    axes = figure.subplots()
-    models = ("inception", "inception_no_bn")
-    named = history.assign(network=history["model"].map(MODEL_NAMES))
-    extra = {}
+    """Fig. 2b: test and training accuracy by step with and without batch norm, every seed; the paper's in grey."""
+    names = [MODEL_NAMES[model] for model in ("inception", "inception_no_bn")]
     if reference is not None:
-        for model, mark in zip(models, (".", "x"), strict=True):
-            curve = reference[(reference["model"] == model) & (reference["split"] == "test")]
-            axes.plot(curve["step"], curve["accuracy"], mark, color="0.65", markersize=3)
-            extra[f"paper, {MODEL_NAMES[model]}"] = Line2D([], [], color="0.65", marker=mark, linestyle="none")
-    _lines(axes, named, "network", [MODEL_NAMES[model] for model in models], "step", "test_accuracy")
-    axes.set(xlabel="step", ylabel="test accuracy")
-    _legend(axes, [MODEL_NAMES[model] for model in models], extra)
+        reference = reference.assign(name=reference["model"].map(MODEL_NAMES))
+    return _both_accuracies(history.assign(name=history["model"].map(MODEL_NAMES)), names, reference)
+
+
+def _both_accuracies(history: pd.DataFrame, names: Sequence[str], reference: pd.DataFrame | None) -> Figure:
+    """Test and training accuracy by step, one line a run of each `name`; the paper's in grey."""
+    figure, extra = Figure(figsize=(10, 4)), {}
+    for axes, split in zip(figure.subplots(1, 2, sharey=True), ("test", "train"), strict=True):
+        if reference is not None:
+            for name, curve in reference[reference["split"] == split].groupby("name", sort=False):
+                style = {"color": "0.6", "linestyle": look(names, name)["linestyle"], "linewidth": 0.9}
+                axes.plot(curve["step"], curve["accuracy"], zorder=1, **style)
+                extra[f"paper, {name}"] = Line2D([], [], **style)
+        _lines(axes, history, "name", names, "step", f"{split}_accuracy")
+        axes.set(title="test" if split == "test" else "training, running", xlabel="step")
+    figure.axes[0].set_ylabel("accuracy")
+    _legend(figure.axes[0], names, extra)
     return figure
 
 
@@ -288,21 +294,18 @@ def early_stopping_curves(history: pd.DataFrame, per: str = "model") -> Figure:
 
 
 def best_epoch_curves(history: pd.DataFrame, reference: pd.DataFrame | None = None) -> Figure:
-    """Fig. 2a: test accuracy by step, one line a seed and arm, the best epoch marked; the paper's readings in grey."""
-    figure = Figure(figsize=(7.5, 4.2))
-    axes, names, extra = figure.subplots(), list(dict.fromkeys(history["arm"])), {}
+    """Fig. 2a: test and training accuracy by step, one line a seed and arm, the best test epoch marked; the paper's in
+    grey."""
+    names = list(dict.fromkeys(history["arm"]))
     if reference is not None:
-        for place, (name, curve) in enumerate(reference[reference["split"] == "test"].groupby("arm", sort=False)):
-            style = {"color": "0.65", "linestyle": DASHES[place]}
-            axes.plot(curve["step"], curve["accuracy"], **style)
-            extra[f"paper, {name}"] = Line2D([], [], **style)
-    _lines(axes, history, "arm", names, "step", "test_accuracy")
+        reference = reference.assign(name=reference["arm"])
+        names = list(dict.fromkeys([*names, *reference["name"]]))
+    figure = _both_accuracies(history.assign(name=history["arm"]), names, reference)
+    axes, best_style = figure.axes[0], {"color": "black", "marker": "D", "linestyle": "none"}
     for _, run in history.groupby("key"):
         best = run.loc[run["test_accuracy"].idxmax()]
-        axes.plot(best["step"], best["test_accuracy"], "D", color="black", markersize=5)
-    extra["best epoch"] = Line2D([], [], color="black", marker="D", linestyle="none")
-    axes.set(xlabel="step", ylabel="test accuracy")
-    _legend(axes, names, extra)
+        axes.plot(best["step"], best["test_accuracy"], markersize=5, **best_style)
+    figure.axes[1].legend([Line2D([], [], **best_style)], ["best test epoch"], fontsize="small")
     return figure
 
 

@@ -123,7 +123,7 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     names = pages_of(choice.dataset)
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in names}
     size = f"profile {choice.profile}, {choice.dataset}"
-    notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, replicated"
+    notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, a replication"
     tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
     notebook.cells = [cell for cell, own in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in own]
     for place, cell in enumerate(notebook.cells):

@@ -135,6 +135,10 @@ class Study:
         rows = self.group(group)
         return set(rows.loc[rows["model"] == model, "key"].dropna())
 
+    def needed(self, group: str, model: str) -> int:
+        """How many runs a group and network has."""
+        return len({arm.run for arm in self.arms if (arm.group, arm.run.model) == (group, model)})
+
     def group_like(self, start: str) -> pd.DataFrame:
         """The frame's rows of the groups whose names start so."""
         return self.frame[self.frame["group"].str.startswith(start)]

@@ -16,7 +16,7 @@ from lib import paper, plots
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network_name
 from lib.config import retrains
-from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally
+from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally, verdict
 from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
 from lib.pages import columns, heading, link, short_heading, show, table, word
 from lib.profiles import V3
@@ -173,6 +173,8 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
         if key in study.answers.index:
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
+            if not ran and keys:  # not of all that the criterion takes
+                cells[name] = f"{VERDICTS['not run']} {len(keys)} of {study.needed(*runs)} runs"
             if ran and any(keys <= other.keys(*runs) for other in shown if other is not study):
                 cells[name] += "<br><small>the same runs</small>"
     return cells
@@ -183,14 +185,18 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     words = {
         "yes": "✔ holds",
         "no": "✘ fails",
-        "mixed": "◐ in some seeds",
+        "mixed": "◐ holds in some seeds",
         "undecided": f"? {row['unsettled'] or 'too few seeds'}",
     }
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
+    notes = [row["caveat"]] if row["caveat"] else []
+    if row["holds"] != row["otherwise"]:
+        notes.append(f"that aside it {words[row['otherwise']].split(' ', 1)[1]}")
     seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
     text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
-    return f'{text}<br><span class="word">{words[row["holds"]]}</span>'
+    told = "".join(f"<br><small>{note}</small>" for note in notes)
+    return f'{text}<br><span class="word">{words[row["holds"]]}</span>{told}'
 
 
 def comparisons_table(study: Study) -> HTML:
@@ -212,10 +218,11 @@ def _runs(study: Study, row) -> str:
 def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
     what = f"{row.without}: " if row.without else ""
-    unsettled = f"<br><small>{what}{row.unsettled}</small>" if row.unsettled else ""
+    notes = [row.caveat, f"{what}{row.unsettled}" if row.unsettled else ""]
+    told = "".join(f"<br><small>{note}</small>" for note in notes if note)
     equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
     return {
-        "with and without": _wide(row.comparison + unsettled),
+        "with and without": _wide(row.comparison + told),
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
         "p, Holm (test)": f"{_p(row.p)}, {_p(row.p_holm)} ({test})",
@@ -347,26 +354,29 @@ def readings_table(study: Study) -> HTML:
     rows = []
     for row in readings(study.recorded.frame).itertuples():
         values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "the profile's"}
-        values |= {"rates": row.rates, "seeds": row.seeds}
+        values |= {"rates between 0 and 1": row.rates, "seeds": row.seeds}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, in_points)
         rows.append(values)
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
-    time, error = number(MARGINS["time"].value), in_points(MARGINS["accuracy"].value)
-    text = "Recorded runs at the paper's size: distance from its curves between rates 0 and 1, mean and largest"
-    return table(pd.DataFrame(rows), f"{text}; margins of the mean: {time} of the relative time, {error} of the error")
+    text = "Recorded runs at the paper's size: distance from its curves, mean and largest; of the time at all rates "
+    text += f"above 0, of the error between 0 and 1, its mean's margin {in_points(MARGINS['accuracy'].value)}"
+    return table(pd.DataFrame(rows), text)
 
 
 def _distance(row, name: str, form: Callable[[float], str]) -> str:
+    if math.isnan(getattr(row, name)):
+        return MISSING
     if math.isinf(getattr(row, name)):  # times that never came
         return "not overfit at every rate"
     return f"{form(getattr(row, name))} <small>largest {form(getattr(row, f'largest_{name}'))}</small>"
 
 
-def margins_table() -> HTML:
-    """Every margin and why it is that, the conventions of the tests, and what changed with each version."""
+def margins_table(*studies: Study) -> HTML:
+    """Every margin and why it is that, the conventions of the tests, and what changed with each version: also in the
+    studies' verdicts, where criteria are left undecided that would else be decided."""
     rows = [(name, number(margin.value, 4), margin.why) for name, margin in MARGINS.items()]
     rows += [
         ("interval", percent(1 - ALPHA), "one interval decides all: inside a margin it is two one-sided tests at half"),
@@ -375,7 +385,17 @@ def margins_table() -> HTML:
     ]
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
     changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
-    return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>")
+    others = "; ".join(map(_verdict_otherwise, studies))
+    aside = f"<p>Were what versions 3 and 5 leave undecided decided, too: {others}.</p>"
+    return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>{aside}")
+
+
+def _verdict_otherwise(study: Study) -> str:
+    """A study's verdict, were nothing left unsettled, and the criteria that it would rest on."""
+    criteria = study.criteria.assign(holds=study.criteria["otherwise"])
+    changed = study.criteria["holds"] != criteria["holds"]
+    found = verdict(criteria) if study.profile.is_result else study.verdict
+    return f"{study.claim.title} {found} ({tally(criteria)}; {changed.sum()} decided otherwise)"
 
 
 def seed_columns(

@@ -49,6 +49,24 @@ def test_a_direction_is_unclear_while_the_interval_has_both(contrast):
     assert (unclear.direction, unclear.verdict) == ("unclear", "replicated")
 
 
+def test_an_effect_is_replicated_only_in_the_papers_direction():
+    """A margin may be wider than the paper's effect: none at all would lie within it."""
+    for values, verdict in (((0.001, -0.001, 0.0005), "inconclusive"), ((0.014, 0.015, 0.016), "replicated")):
+        effect = pd.Series(values)
+        found = Row("Fig. 2b", "x", ("g", "m"), effect, 0.016, Margin(0.02, "why"), "difference", effect, 0.016)
+        assert found.verdict == verdict
+
+
+def test_a_flat_curve_replicates_no_network_of_fig_1b():
+    frame = arms_frame(claim_arms("label_corruption", PROFILES["paper"], "cifar10"), [])
+    rows = against_paper("label_corruption", frame.assign(key="k", test_accuracy=0.5, overfit_time=10.0))
+    rows = rows[rows["source"] == "Fig. 1b"]
+    assert len(rows) == 6
+    assert set(rows["verdict"]) == {"not replicated"}
+    rises = rows[rows["row"].str.contains("largest")].set_index("model")["margin"]
+    assert rises["alexnet"] < rises["mlp_1x512"] < rises["inception"] == MARGINS["largest time"].value
+
+
 def test_ratios_are_compared_by_their_logarithms():
     twice, half = (
         row(4.0, 4.0, published=2.0, margin=2.1, scale="ratio"),
@@ -180,6 +198,10 @@ def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_paper
     times = paper.fig1b().query("model == 'mlp_1x512'").set_index("corruption")["relative_time_to_overfit"]
     assert found["variant"].tolist() == ["", "slower decay"]
     for decay, distance in zip((0.95, 0.98), found["relative_time"], strict=True):
-        gaps = [abs(1 + rate * decay - times[rate]) for rate in (0.2, 0.4)]
-        assert distance == pytest.approx(sum(gaps) / 2)
+        gaps = [abs(1 + rate * decay - times[rate]) for rate in (0.2, 0.4, 1.0)]
+        assert distance == pytest.approx(sum(gaps) / 3)
+    ends = readings(ran[ran["label_corruption"].isin([0.0, 1.0])])
+    assert ends["rates"].tolist() == [0, 0]
+    assert ends["relative_time"].notna().all()
+    assert ends[list(READINGS)].isna().all(axis=None)  # both are the same there
     assert readings(ran.assign(train_size=10_000)).empty

@@ -273,3 +273,11 @@ def test_the_error_on_labels_corrupted_alike_is_what_corrupting_them_brings(rate
     errors = with_test_errors(row, 0.1).iloc[0]
     assert errors["test_error"] == pytest.approx(0.3, abs=0.003)
     assert errors["alike_test_error"] == pytest.approx((predicted != corrupted).double().mean().item(), abs=0.003)
+
+
+def test_what_did_not_fit_with_a_regularizer_decides_and_is_said():
+    criteria, *_ = spoiled("explicit_regularization", set_where("train_accuracy", 0.5, arm="dropout"))
+    told = criteria[criteria["caveat"] != ""]
+    assert set(told["caveat"]) == {"with it: did not fit in 2 of 2 seeds"}
+    assert told["criterion"].str.contains("dropout").all()
+    assert "undecided" not in set(told["holds"])

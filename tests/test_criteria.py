@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -32,6 +33,16 @@ def compare(on, off, paired=True, margin=0.8, **more):
 )
 def test_what_is_asked_of_each_seed(values, holds):
     assert each_seed(*values).holds == holds
+
+
+@pytest.mark.parametrize(
+    ("values", "otherwise"), [((1, 1), "yes"), ((0, 0), "no"), ((1,), "undecided"), ((), "not run")]
+)
+def test_what_leaves_a_criterion_unsettled_hides_nothing(values, otherwise):
+    criterion = replace(each_seed(*values), unsettled="never", caveat="known")
+    row = criteria_frame([criterion]).iloc[0]
+    assert (row["holds"], row["otherwise"]) == ("undecided" if values else "not run", otherwise)
+    assert row["caveat"] == "known"
 
 
 @pytest.mark.parametrize(

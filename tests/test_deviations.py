@@ -41,7 +41,8 @@ def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
     assert "AlexNet 0.123" in changed["ours"]["learning rate"]
     assert "AlexNet 0.01" in changed["paper"]["learning rate"]
     unchanged = deviations("randomization", PAPER, "cifar10", runs)["what"].tolist()
-    assert not {"batch size", "network width (factor)", "training images", "data set"} & set(unchanged)
+    assert not {"network width (factor)", "training images", "data set"} & set(unchanged)
+    assert changed["ours"]["batch size"] == str(PAPER.settings["alexnet"].batch_size)
 
 
 def test_inception_v3s_smaller_batches_have_their_own_reason_on_all_of_imagenet():

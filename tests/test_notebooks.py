@@ -2,7 +2,10 @@ import nbformat
 import papermill
 import pytest
 
+from lib.claims import MARGINS
 from lib.report import NOTEBOOKS, OWN, PAGES
+from lib.runs import OVERFIT_LOSS
+from lib.statistics import ALPHA, POWER
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 
@@ -28,3 +31,13 @@ def test_parameters_are_known_to_papermill(name):
     parameters = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
     assert set(OWN) | {"seeds"} <= set(parameters)
     assert ("rates" in parameters) == (name in ("index", "label_corruption"))
+
+
+def test_what_the_texts_define_is_what_the_code_does():
+    texts = {name: nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells for name in NAMES}
+    texts = {name: " ".join(cell.source for cell in cells) for name, cells in texts.items()}
+    assert f"at least {100 * MARGINS['fitted'].value:g} % of its training set" in texts["index"]
+    assert f"over an epoch is below {OVERFIT_LOSS:g}" in texts["index"]
+    for name in ("explicit_regularization", "implicit_regularization"):
+        assert f"✔ where p < {ALPHA / 2:g}" in texts[name]
+        assert f"detect {100 * POWER:g} % of the time" in texts[name]

@@ -132,7 +132,7 @@ def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
     for row in tables.readings(full.frame).itertuples():
         cells = [tables.MODEL_NAMES[row.model], row.variant or "the profile's", row.rates, row.seeds]
         assert re.search(r"\s*".join(f"<td>{cell}</td>" for cell in cells), text)
-        assert f"{tables.in_points(row.test_error)} <small>largest" in text
+        assert row.rates == 0 or f"{tables.in_points(row.test_error)} <small>largest" in text
     late = sum(math.isinf(row.relative_time) for row in tables.readings(full.frame).itertuples())
     assert (text.count("not overfit at every rate"), text.count("never")) == (late, 0)
 
