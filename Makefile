@@ -47,6 +47,7 @@ test: $(READY)  ## check style, run the unit tests, run every notebook at PROFIL
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 	$(BIN)/python -m pytest -q tests
 	rm -rf build/test-runs
+	@$(BIN)/python -c "from lib.data import resolve_dataset; resolve_dataset('$(DATASET)')"  # a download outlasts a cell
 	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
 
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md
@@ -56,8 +57,8 @@ readme: $(READY)  ## refresh the README's verdicts, figure and speeds from repor
 	@$(BIN)/python -m lib.overview
 
 lock: $(READY)  ## resolve pyproject.toml into requirements.txt
-	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml \
-	  | grep -vE '^(nvidia-|cuda-|triton==)' > requirements.txt  # torch itself pins its CUDA libraries, where there are any
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml > $(VENV)/lock
+	grep -vE '^(nvidia-|cuda-|triton==)' $(VENV)/lock > requirements.txt  # torch itself pins its CUDA libraries
 
 clean:  ## remove what was built; records and data stay
 	rm -rf build report/html .cache .pytest_cache .ruff_cache *.egg-info

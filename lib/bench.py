@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 from tqdm import tqdm
 
-from lib.config import DEVICES, ROOT, InputError, from_environment, one_of, resolve_device, run_command
+from lib.config import DEVICES, ROOT, InputError, cores, from_environment, one_of, resolve_device, run_command
 from lib.data import load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, claim_arms
@@ -105,7 +105,7 @@ def plain_loop(model: str, dataset_name: str, device: str, clock: "Clock") -> Sp
     dataset = load_dataset(dataset_name)
     size = crop_size(dataset.train.images.shape[-1])
     steps = [transforms.CenterCrop(size), transforms.ToTensor(), transforms.Lambda(_standardize)]
-    workers = max(1, (os.cpu_count() or 1) - 1)
+    workers = max(1, cores() - 1)
     options = {"batch_size": 128, "shuffle": True, "num_workers": workers, "pin_memory": device == "cuda"}
     options |= {"persistent_workers": True, "multiprocessing_context": "fork"}  # as in a script on Linux
     loader = torch.utils.data.DataLoader(Pictures(dataset, transforms.Compose(steps)), **options)
@@ -219,7 +219,7 @@ def measure(function: Callable[..., Speed], *arguments: object, device: str, sec
     """Run a measurement in processes of its own: the sweep's workers, or one with all cores for the plain loop."""
     for name in THREADS:
         os.environ.pop(name, None)  # the sweep's workers set them
-    workers = 1 if plain or device == "cuda" else os.cpu_count() or 1
+    workers = 1 if plain or device == "cuda" else cores()
     with ProcessPoolExecutor(1, SPAWN) if plain else local_executor(workers, device) as pool:
         clock = Clock(time.time() + WARM_UP, seconds)
         futures = [pool.submit(function, *arguments, device, clock) for _ in range(workers)]

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from lib.config import CACHE, InputError
-from lib.files import NoData, download, make_room, one_line
+from lib.files import NoData, check_whole, download, make_room, one_line
 from lib.splits import SPLITS, Dataset, Split, fingerprint
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -65,11 +65,15 @@ def _archive(root: Path) -> list[Path]:
 
 
 def _parquet(root: Path) -> list[Path]:
-    folder = root / "cifar10"
-    files = sorted(path for path in folder.glob("*.parquet") if path.name.startswith(SPLITS))
-    if files and len({path.name.split("-")[0] for path in files}) < 2:
-        raise InputError(f"{folder} has parquet files of one split only; needed: train*.parquet and test*.parquet")
-    return files
+    for folder in (root / "cifar10", root / "cifar10" / "plain_text"):  # the latter as the Hub has it
+        splits = [sorted(folder.glob(f"{split}*.parquet")) for split in SPLITS]
+        if any(splits) and not all(splits):
+            raise InputError(f"{folder} has parquet files of one split only; needed: train*.parquet and test*.parquet")
+        if any(splits):
+            for files in splits:
+                check_whole(files)
+            return [path for files in splits for path in files]
+    return []
 
 
 def _read_extracted(files: list[Path]) -> tuple[Split, Split, dict]:
@@ -148,11 +152,15 @@ def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
         make_room(CACHE, CACHE_BYTES)
         train, test, more = READERS[find](files)
         _write_cache(folder, train, test, {"source": f"{find.__name__.strip('_')} files"} | more)
-    meta = json.loads((folder / "meta.json").read_text())
-    arrays = [torch.from_numpy(np.load(folder / f"{part}.npy", mmap_mode="c")) for part in CACHE_PARTS]
+    damaged = f"the decoded data set in {folder} is damaged: delete this folder"
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        arrays = [torch.from_numpy(np.load(folder / f"{part}.npy", mmap_mode="c")) for part in CACHE_PARTS]
+    except (OSError, ValueError) as error:  # a file is missing, or shorter than it says
+        raise InputError(damaged) from error
     train, test = Split(*arrays[:2]), Split(*arrays[2:])
     if fingerprint(train, test) != meta["fingerprint"]:
-        raise InputError(f"the decoded data set in {folder} is damaged: delete this folder")
+        raise InputError(damaged)
     return Dataset("cifar10", train, test, CLASSES, **meta)
 
 

@@ -63,6 +63,11 @@ def store_root() -> Path:
     return store
 
 
+def cores() -> int:
+    """Processor cores that this process may use: on a shared machine not all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def redraw_seconds() -> float:
     """How often a progress bar is drawn: often where somebody looks on, seldom where each time is a line of a log."""
     return 0.5 if sys.stderr.isatty() or "ipykernel" in sys.modules else 30.0

@@ -142,19 +142,27 @@ class Comparison:
 
     def criterion(self, chance: float) -> Criterion:
         """That what is lost without it is no more than marginal; or that stopping early gains nothing, or something."""
-        margin, paired = self.margin, self.paired
+        shared = {"runs": self.runs, "why": self.margin.why, "headline": self.headline}
+        shared |= {"unsettled": self.unsettled, "caveat": self.caveat}
         if self.is_share:
-            values = (self.off - chance) / (self.on - chance)
-            share = remaining_share(self.on, self.off, chance, paired)
-            what, bounds = (f"{self.text}: {self.without}", SHARE), (margin.value, math.inf)
-            rest = self.paper_share, share, self.headline, self.unsettled, self.caveat
-            return Criterion(*what, self.runs, values, margin.why, *bounds, *rest)
-        gap, published = difference(self.on, self.off, paired), self.paper_on - self.paper_off
-        what, bounds = (self.text, "gain in test accuracy"), (-math.inf, margin.value)
-        if self.is_gain:
-            bounds = margin.value, math.inf
-        rest = published, gap, self.headline, self.unsettled, self.caveat
-        return Criterion(*what, self.runs, self.on - self.off, margin.why, *bounds, *rest)
+            return Criterion(
+                f"{self.text}: {self.without}",
+                SHARE,
+                values=(self.off - chance) / (self.on - chance),
+                low=self.margin.value,
+                paper=self.paper_share,
+                interval=remaining_share(self.on, self.off, chance, self.paired),
+                **shared,
+            )
+        return Criterion(
+            self.text,
+            "gain in test accuracy",
+            values=self.on - self.off,
+            paper=self.paper_on - self.paper_off,
+            interval=difference(self.on, self.off, self.paired),
+            **{"low" if self.is_gain else "high": self.margin.value},
+            **shared,
+        )
 
 
 def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:

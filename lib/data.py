@@ -5,6 +5,7 @@ stand in where CIFAR-10 cannot be had.
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -45,7 +46,7 @@ def load_dataset(name: str, root: Path | None = None, classes: int | None = None
 
 
 def at_hand(name: str) -> Dataset | None:
-    """One of DATASETS, where that takes no download and no hour of decoding: CIFAR-10 under DATA_ROOT, or None.
+    """CIFAR-10 where it lies under DATA_ROOT, without a download; None where it does not, and for all other data sets.
 
     Raises:
         InputError: damaged data, or no room for the decoded images.
@@ -53,8 +54,10 @@ def at_hand(name: str) -> Dataset | None:
     return cifar10_on_disk(data_root()) if name == "cifar10" else None
 
 
-def resolve_dataset(name: str, root: Path | None = None) -> str:
+def resolve_dataset(name: str, root: Path | None = None, recorded: Callable[[], bool] = lambda: False) -> str:
     """One of DATASETS; for 'auto' 'cifar10', downloaded if need be, or 'digits', and says so if it cannot be had.
+
+    recorded: whether all that is asked of CIFAR-10 is recorded, so that it need not be had.
 
     Raises:
         InputError: unknown name, or damaged data.
@@ -64,8 +67,8 @@ def resolve_dataset(name: str, root: Path | None = None) -> str:
             cifar10(root or data_root())
             name = "cifar10"
         except NoData as error:
-            print(f"{error}\nDATASET=auto: going on with scikit-learn's handwritten digits.", file=sys.stderr)
-            name = "digits"
+            name, what = ("cifar10", "its records") if recorded() else ("digits", "scikit-learn's handwritten digits")
+            print(f"{error}\nDATASET=auto: going on with {what}.", file=sys.stderr)
     return name
 
 

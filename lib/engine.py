@@ -12,6 +12,7 @@ All randomness of an epoch is a function of the run's seed and the epoch's numbe
 import contextlib
 import functools
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,7 +24,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib import distributed
 from lib.config import InputError, one_of
-from lib.feed import Feed
+from lib.feed import AHEAD, Feed
 from lib.inputs import Inputs, augment, batch_sizes, draws, is_augmented, network_inputs
 from lib.models import Dropout, Stack, build_model, can_be_stacked
 from lib.optimizers import build_optimizer
@@ -99,6 +100,7 @@ class Engine:
         self.correct = torch.zeros(count, dtype=torch.int64, device=device)
         self.graphs: dict[int, Any] = {}  # by size of batch
         self.feed: Feed | None = None  # of images that are not on the device
+        self.copied: deque[torch.cuda.Event] = deque()  # when the last batches fed had arrived there
         self.shared = None  # the stack as part of a run of several processes
         if distributed.world() > 1:
             distributed.synchronize_batch_norm(self.stack)
@@ -111,7 +113,7 @@ class Engine:
     # --- what it trains ---
 
     def load(self, runs: Sequence[Run], inputs: Sequence[Inputs], states: Sequence[State]) -> None:
-        """Put K runs, their data and their states in place; what a state lacks starts at zero.
+        """Put K runs, their data and their states in place; what a state lacks of the optimizer's starts at zero.
 
         Raises:
             InputError: a batch has fewer images than there are processes to share it.
@@ -130,7 +132,8 @@ class Engine:
                 self._record()
             for index, state in enumerate(states):
                 for name, tensor in self._views(index).items():
-                    tensor.copy_(state[name]) if name in state else tensor.zero_()
+                    fresh = name.startswith("optimizer.") and name not in state
+                    tensor.zero_() if fresh else tensor.copy_(state[name])
 
     def _load_data(self, inputs: Sequence[Inputs]) -> None:
         """The training images, and the places of everything that goes with them."""
@@ -234,7 +237,15 @@ class Engine:
             if self.feed:
                 batch = self.feed.next()
                 self.images[:, : batch.shape[1]].copy_(batch, non_blocking=True)
+                self._let_copies_finish()
             self.graphs[size].replay() if self.stream else self._step(size)
+
+    def _let_copies_finish(self) -> None:
+        """Wait for the copy of a batch some steps ago: a host far ahead of the GPU would hold ever more of them."""
+        if self.stream:
+            self.copied.append(self.stream.record_event())
+            if len(self.copied) > AHEAD:
+                self.copied.popleft().synchronize()
 
     def _step(self, size: int) -> None:
         mine, gradients = distributed.part(size), []

@@ -2,11 +2,13 @@
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import TextIO
 
@@ -46,7 +48,7 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
                     try:
                         download_url(url, str(folder), partial.name, md5)
                         return partial.replace(folder / name)
-                    except (OSError, RuntimeError) as error:  # no connection, or a wrong md5
+                    except (OSError, HTTPException, RuntimeError) as error:  # no connection, a cut one, a wrong md5
                         partial.unlink(missing_ok=True)
                         problem = one_line(error)
                 tried.append(f"{url} ({problem})")
@@ -70,6 +72,17 @@ def make_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(f"{folder} has {free >> 20} MiB of free disk space; needed: {needed >> 20} MiB")
+
+
+def check_whole(files: Sequence[Path]) -> None:
+    """Refuse parquet files of a split that are not as many as their names say: train-00000-of-00003.
+
+    Raises:
+        InputError: an interrupted download has left some out.
+    """
+    totals = {int(total) for path in files for total in re.findall(r"-of-(\d+)", path.name)}
+    if totals and totals != {len(files)}:
+        raise InputError(f"{files[0].parent} has {len(files)} files like {files[0].name}; needed: {max(totals)}")
 
 
 def writable(folder: Path) -> bool:

@@ -129,8 +129,8 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     seeds = count(most, "seed") if fewest == most else f"{fewest} to {count(most, 'seed')}"
     text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} ({seeds} a rate) overfits in every seed at {rates}"
     if len(reached):
-        ends = dict(reached.iloc[[0, -1]].items()).items()  # one, where it is the same
-        text += f", {' and '.join(f'after {time:.1f} epochs at {rate:g}' for rate, time in ends)}"
+        ends = sorted({reached.index[0], reached.index[-1]})
+        text += f", {' and '.join(f'after {reached[rate]:.1f} epochs at {rate:g}' for rate in ends)}"
     if math.isfinite(distance):  # every rate was reached
         text += f", and its relative times are {distance:.2g} from Fig. 1b's on average"
     return text

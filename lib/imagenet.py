@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from lib.config import InputError, from_environment
-from lib.files import NoData, download, locked, make_room, one_line, writable
+from lib.files import NoData, check_whole, download, locked, make_room, one_line, writable
 from lib.packing import packed
 from lib.sources import Parquet, Source, Tree, Zip
 from lib.splits import Dataset
@@ -59,7 +59,7 @@ def _tiny_imagenet(root: Path) -> Source:
         return Tree(root / "tiny-imagenet-200")
     if (root / ZIP).is_file():
         return Zip(root / ZIP)
-    if shards := _shards(root / "tiny-imagenet"):
+    if shards := _shards(root / "tiny-imagenet") or _shards(root / "tiny-imagenet" / "data"):
         return Parquet(root / "tiny-imagenet", shards)
     try:
         return Zip(download(ZIP_MIRRORS, root, ZIP, ZIP_MD5))
@@ -125,9 +125,13 @@ def _shards(folder: Path) -> dict[str, list[Path]]:
     """Parquet files by split; none where there are none.
 
     Raises:
-        InputError: those of one split only.
+        InputError: those of one split only, or not all of a split.
     """
     shards = {"train": sorted(folder.glob("train-*.parquet")), "test": sorted(folder.glob("val*-*.parquet"))}
     if any(shards.values()) and not all(shards.values()):
         raise InputError(f"{folder} has parquet files of one split only; needed: train-*.parquet and val*-*.parquet")
-    return shards if shards["train"] else {}
+    if not shards["train"]:
+        return {}
+    for files in shards.values():
+        check_whole(files)
+    return shards

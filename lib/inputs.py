@@ -4,8 +4,8 @@ What fits lies on the device as one tensor, and there is no loader. Photographs 
 """
 
 import math
-import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -112,11 +112,12 @@ class InputMaker:
 
 
 def fits(images: ImageFile, device: str) -> bool:
-    """Whether the images may be held in the device's memory, by what is free of it now."""
+    """Whether the images may be held in the device's memory, by what can be had of it now."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
     else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = Path("/proc/meminfo").read_text()  # sysconf has no number that counts the page cache as free
+        free = 1024 * int(memory.partition("MemAvailable:")[2].split()[0])
     return math.prod(images.shape) <= SHARE * free
 
 

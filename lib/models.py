@@ -296,16 +296,16 @@ def count_parameters(model: nn.Module) -> int:
 
 
 @functools.cache
-def flops_per_image(name: str, image_size: int = 28, width: float = 1.0) -> int:
-    """Floating-point operations of a forward and a backward pass in convolutions and linear layers: two a
-    multiplication, and backward twice as many as forward but for the image, whose gradient nobody wants."""
+def flops_per_image(name: str, width: float = 1.0) -> int:
+    """Floating-point operations of a forward and a backward pass over an image of 28x28 pixels, in convolutions and
+    linear layers: two a multiplication, and backward twice as many but for the image, whose gradient nobody wants."""
     multiplications = []
     with torch.random.fork_rng(devices=[]):
-        model = build_model(name, image_size=image_size, width=width).eval()  # batch norm of one value has no variance
+        model = build_model(name, width=width).eval()  # batch norm of one value has no variance
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(lambda m, _, out: multiplications.append(m.weight[0].numel() * out.numel()))
-    model(torch.zeros(1, 3, image_size, image_size))
+    model(torch.zeros(1, 3, 28, 28))
     return 2 * (3 * sum(multiplications) - multiplications[0])
 
 

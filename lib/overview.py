@@ -5,13 +5,14 @@ python -m lib.overview writes them into the README, from the repository's own re
 
 import io
 import re
+import sys
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from lib import paper, plots
 from lib.claims import CLAIMS, CRITERIA_VERSION, Claim
-from lib.config import ROOT
+from lib.config import ROOT, run_command
 from lib.criteria import VERDICTS, tally
 from lib.deviations import deviations
 from lib.pages import data_note, hardware_names, image_counts, seed_numbers
@@ -178,14 +179,15 @@ def figure_svg() -> str:
     return file.getvalue()
 
 
-def update_readme() -> None:
-    """Refresh the README's verdicts, speeds and figure."""
+def update_readme() -> int:
+    """Refresh the README's verdicts, speeds and figure; returns 0, the command line's status."""
     text = README.read_text()
     for name, block in (("verdicts", verdicts()), ("bench", speeds())):
         text = re.sub(f"<!-- {name} -->.*<!-- /{name} -->", lambda _, block=block: block, text, flags=re.DOTALL)
     README.write_text(text)
     FIGURE.write_text(figure_svg())
+    return 0
 
 
 if __name__ == "__main__":
-    update_readme()
+    sys.exit(run_command(update_readme))

@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from lib.config import CACHE, InputError, redraw_seconds
+from lib.config import CACHE, InputError, cores, redraw_seconds
 from lib.files import locked, make_room, writable
 from lib.sources import Chunk, Source
 from lib.splits import SPLITS, Dataset, ImageFile, Split, class_indices, fingerprint
@@ -63,9 +63,9 @@ def packed(name: str, source: Source, size: int, classes: int | None = None) -> 
 
 
 def _load(name: str, folder: Path) -> Dataset:
-    meta = json.loads((folder / "meta.json").read_text())
     damaged = f"the packed images in {folder} are damaged: delete this folder"
     try:
+        meta = json.loads((folder / "meta.json").read_text())
         train, test = _splits(folder)
     except (OSError, ValueError) as error:  # a file is missing, or shorter than its header says
         raise InputError(damaged) from error
@@ -128,19 +128,20 @@ def _decode_all(tasks: list[Task], folder: Path, size: int, log: TextIO) -> dict
     """
     reports = _logged(log)
     left = [number for number in range(len(tasks)) if number not in reports]
-    total, todo = (sum(len(tasks[number].chunk.names) for number in some) for some in (range(len(tasks)), left))
+    sizes = [len(task.chunk.names) for task in tasks]
+    total, todo = sum(sizes), sum(sizes[number] for number in left)
     make_room(folder, todo * 3 * size**2)
     if not reports:
         _allocate(tasks, folder, size)
     how = {"desc": f"packing {folder.name}", "mininterval": redraw_seconds(), "leave": False}
     bar = tqdm(total=total, initial=total - todo, **how)
-    with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+    with ThreadPoolExecutor(cores()) as pool, bar:
         decoded = pool.map(partial(_decode_chunk, folder, size), (tasks[number] for number in left))
         for number, report in zip(left, decoded, strict=True):
             reports[number] = report
             log.write(f"\n{json.dumps([number, report])}")  # a line torn by a kill does not spoil the next
             log.flush()
-            bar.update(len(tasks[number].chunk.names))
+            bar.update(sizes[number])
     return reports
 
 

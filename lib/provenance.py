@@ -10,19 +10,21 @@ from typing import Any
 
 import torch
 
-from lib.config import ROOT
+from lib.config import ROOT, cores
 
 
 @functools.cache
 def environment(device: str) -> dict[str, Any]:
     """Commit, versions and hardware of this process."""
+    commit, dirty = _commit()
     return {
-        **dict(zip(("commit", "dirty"), _commit(), strict=True)),
+        "commit": commit,
+        "dirty": dirty,
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "torchvision", "numpy")},
         "device": device,
         "hardware": hardware(device),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
@@ -46,11 +48,14 @@ def cpu_field(name: str) -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """The source's commit, and whether code that bears on results differs from it."""
+    """The source's commit, and whether code that bears on results differs from it; of a copy without its repository
+    what the environment variable SOURCE_COMMIT says, whose setter answers for the copy."""
     try:
-        git = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=True)
+        own = os.environ | {"GIT_CEILING_DIRECTORIES": str(ROOT.parent)}  # not of a repository that the copy lies in
+        git = functools.partial(subprocess.run, cwd=ROOT, env=own, capture_output=True, text=True, check=True)
         commit = git(["git", "rev-parse", "HEAD"]).stdout.strip()
         status = git(["git", "status", "--porcelain", "--", "lib", "requirements.txt"]).stdout
         return commit, bool(status.strip())
     except (OSError, subprocess.CalledProcessError):
-        return None, None
+        commit = os.environ.get("SOURCE_COMMIT")
+        return commit, False if commit else None

@@ -38,7 +38,6 @@ from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.results import write_results
 from lib.runs import Run, RunStore
-from lib.splits import Dataset
 from lib.study import current_record, dataset_of, recorded_runs, trains
 from lib.sweep import train_missing
 
@@ -124,8 +123,7 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in names}
     size = f"profile {choice.profile}, {choice.dataset}"
     notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, a replication"
-    tags = [cell.metadata.get("tags", ()) for cell in notebook.cells]
-    notebook.cells = [cell for cell, own in zip(notebook.cells, tags, strict=True) if "injected-parameters" not in own]
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
     for place, cell in enumerate(notebook.cells):
         cell.id = str(place)  # papermill gives the cell it adds a random one
     links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in names]
@@ -147,16 +145,24 @@ def copy_records(store: RunStore, folder: Path) -> None:
             path.unlink()  # of another recipe: no page shows it
 
 
-def train(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> None:
-    """Train what is missing, unless the store has every run on some copy of the data set.
+def _check_apart(store: Path, folder: Path) -> None:
+    """Refuse to write pages where records are: those beside the pages are written anew."""
+    copies = folder / "runs"
+    for records in (RECORDED, store):
+        if records.is_relative_to(copies) or copies.is_relative_to(records):
+            raise InputError(f"pages in {folder} would overwrite the records in {records}: name another folder")
+
+
+def train(runs: Sequence[Run], dataset: str, classes: int | None, store: RunStore, device: str) -> None:
+    """Train what is missing, unless the store has every run on some copy of the data set, which is not needed then.
 
     Raises:
-        InputError: runs failed.
+        InputError: runs failed, or there is no such data set.
     """
-    if recorded_runs(runs, dataset.name, store).keys() >= set(runs):
+    if recorded_runs(runs, dataset, store).keys() >= set(runs):
         print("every run is recorded: nothing is trained")
         return
-    summary = train_missing(runs, dataset, store, device)
+    summary = train_missing(runs, load_dataset(dataset, classes=classes), store, device)
     if summary.failed:
         raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
 
@@ -176,14 +182,15 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     claims = claims_of(choice.dataset)
     runs = [arm.run for claim in claims for arm in claim_arms(claim, profile, choice.dataset)]
     print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(set(runs))} runs")
+    _check_apart(store.root, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if trains(profile, choice.device):
-        train(runs, load_dataset(choice.dataset, classes=profile.sizes[choice.dataset].classes), store, choice.device)
+        train(runs, choice.dataset, profile.sizes[choice.dataset].classes, store, choice.device)
     else:
         print("this profile takes days on a CPU: nothing is trained, the pages show the records there are")
     os.environ["STORE"] = str(store.root)
-    for left_over in folder.glob("*.html"):
-        left_over.unlink()  # of another data set, whose pages may be others
+    for page in PAGES:
+        (folder / f"{page}.html").unlink(missing_ok=True)  # of another data set, whose pages may be others
     for page in pages_of(choice.dataset):
         print(f"page: {page}", flush=True)
         export(page, execute(page, choice), folder, choice)
@@ -205,7 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     device = resolve_device(options.device)
     profile, parameters = resolve_profile(options.profile, device), dict(map(parse_parameter, options.parameters))
-    choice = Choice(profile.name, dataset_of(profile, options.dataset, device), device, parameters)
+    check_parameters(parameters)
+    size = with_parameters(profile, parameters.get("seeds"), parameters.get("rates"))
+    choice = Choice(profile.name, dataset_of(size, options.dataset, device), device, parameters)
     print(build(choice, RunStore(options.store.resolve()), options.out.resolve()))
     return 0
 

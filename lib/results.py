@@ -34,7 +34,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "epochs": "epochs at most",
     "stop_when_fitted": "whether the run ended once it had fitted",
     "weight_decay": "coefficient of the L2 term on weights",
-    "dropout": "probability of dropping a hidden fully connected unit",
+    "dropout": "probability of dropping a hidden fully connected unit, of Inception V3 an input of its last layer",
     "random_crop": "whether training images were cropped at random",
     "flip_and_rotate": "whether training images were flipped and rotated at random",
     "exact_only": "whether training images that differ from the published ones were left out",

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
 import uuid
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import pandas as pd
 
 from lib.config import InputError
+from lib.files import make_room
 from lib.statistics import crossing
 
 RECIPE = 2  # bump by hand when training itself changes: older records then no longer count as these runs
@@ -260,9 +260,7 @@ class RunStore:
             probe.unlink()
         except OSError as error:
             raise InputError(f"store {self.root} is not writable: {error.strerror}") from error
-        free = shutil.disk_usage(self.root).free
-        if free < STORE_BYTES:
-            raise InputError(f"store {self.root} has {free >> 20} MiB of free disk; needed: {STORE_BYTES >> 20} MiB")
+        make_room(self.root, STORE_BYTES)
 
     def _work(self, name: str) -> Path:
         folder = self.root / ".work"

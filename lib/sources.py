@@ -70,7 +70,7 @@ class Tree:
     def images(self) -> dict[str, list[tuple[str, str]]]:
         """WordNet id and path of every image by split, sorted."""
         lines = self._lines("val/val_annotations.txt")
-        wnids = {file: wnid for file, wnid, *_ in (line.split("\t") for line in lines)}
+        wnids = {file: wnid for file, wnid, *_ in (line.split("\t") for line in lines if line.strip())}
         found = {"train": [], "val": []}
         for path in self.sizes:
             split, _, below = path.partition("/")
@@ -220,7 +220,7 @@ Source = Tree | Parquet
 
 def _walk(folder: str, below: str) -> Iterator[tuple[str, int]]:
     """Path and bytes of every file in a folder that is not hidden."""
-    for entry in os.scandir(folder):
+    for entry in os.scandir(folder) if os.path.isdir(folder) else ():
         if entry.name.startswith("."):
             continue
         if entry.is_dir():

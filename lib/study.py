@@ -20,6 +20,7 @@ from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
 from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
 from lib.data import load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
+from lib.files import NoData
 from lib.photo_claims import claims_of
 from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore, history_frame
@@ -177,10 +178,15 @@ def open_study(
     store = RunStore(store_root())
     if not trains(size, device):
         return _read(claim, size, name, store, seeds is None)
-    data = load_dataset(name, classes=size.sizes[name].classes)
+    read = _read(claim, size, name, store, seeds is None)
+    try:
+        data = load_dataset(name, classes=size.sizes[name].classes)
+    except NoData:
+        if _is_whole(read):
+            return read
+        raise
     read = _read(claim, size, name, store, seeds is None, data.fingerprint)
-    recorded, needed = run_counts(read)
-    if recorded == needed:
+    if _is_whole(read):
         return replace(read, dataset=data)
     if seeds is None:
         size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
@@ -195,6 +201,11 @@ def run_counts(*studies: Study) -> tuple[int, int]:
     return len(recorded), len({arm.run for study in studies for arm in study.arms})
 
 
+def _is_whole(study: Study) -> bool:
+    recorded, needed = run_counts(study)
+    return recorded == needed
+
+
 def trains(profile: Profile, device: str) -> bool:
     """Whether a page may train what has no record: not what takes days on a CPU, unless all is to be trained again.
     (lib.sweep always does.)"""
@@ -202,12 +213,21 @@ def trains(profile: Profile, device: str) -> bool:
 
 
 def dataset_of(profile: Profile, dataset: str, device: str) -> str:
-    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then.
+    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then, and where it cannot be
+    had but all its runs are recorded.
 
     Raises:
         InputError: unknown name, or damaged data.
     """
-    return "cifar10" if dataset == "auto" and not trains(profile, device) else resolve_dataset(dataset)
+    if dataset == "auto" and not trains(profile, device):
+        return "cifar10"
+    return resolve_dataset(dataset, recorded=lambda: _all_recorded(profile, "cifar10"))
+
+
+def _all_recorded(profile: Profile, dataset: str) -> bool:
+    """Whether the store has every run that the claims need."""
+    runs = {arm.run for claim in claims_of(dataset) for arm in claim_arms(claim, profile, dataset)}
+    return recorded_runs(runs, dataset, RunStore(store_root())).keys() >= runs
 
 
 def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, own: str = "") -> dict[Run, Record]:
@@ -239,7 +259,7 @@ def open_studies(
     rates: list[float] | None = None,
 ) -> list[Study]:
     """Open every claim that is asked of a data set; arguments and errors as open_study's."""
-    size = resolve_profile(profile, resolve_device(device))
+    size = with_parameters(resolve_profile(profile, resolve_device(device)), seeds, rates)
     name = dataset_of(size, dataset, resolve_device(device))
     return [open_study(claim, profile, name, device, seeds, rates) for claim in claims_of(name)]
 
@@ -261,7 +281,7 @@ def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: C
 
 def stored_records(folder: Path) -> list[Record]:
     """Every current record below a folder, in the order of the files' names."""
-    found = (current_record(path) for path in sorted(folder.rglob("*.json")))
+    found = (current_record(path) for path in sorted(folder.glob("*.json")))
     return [record for record in found if record]
 
 

@@ -33,7 +33,7 @@ from pathlib import Path
 import torch
 
 from lib import distributed
-from lib.config import DEVICES, InputError, from_environment, one_of, resolve_device, run_command, store_root
+from lib.config import DEVICES, InputError, cores, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import capacity, plan
 from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
@@ -46,6 +46,7 @@ from lib.training import LANES, Interrupted, Progress, train_together
 
 POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
+FP32_COST = 8  # of an operation, on hardware with matrix units for bf16
 
 Unit = tuple[Run, ...]  # runs of one plan, trained together by one worker
 
@@ -66,10 +67,11 @@ def missing_runs(runs: Iterable[Run], dataset: Dataset, store: RunStore) -> list
 
 def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     """Group runs of one plan and order the groups: one seed of everything first, so that the report is soon
-    about all claims, and the costliest of a seed first, so that none is left alone at the end.
+    about all claims. Of a seed the costliest come first on a CPU, so that none is left alone at the end; on a GPU,
+    where one unit follows the other, those with the cheapest runs, so that a time limit leaves the fewest.
 
     On a CPU a unit has no more runs than train side by side. On a GPU it has all of a seed and plan, and the next
-    seed's where these would not fill it; those that end make room for those that wait.
+    seeds' as far as there is room beside them; those that end make room for those that wait.
     """
     plans = defaultdict(lambda: defaultdict(list))
     for run in sorted(runs, key=lambda run: run.seed):
@@ -78,13 +80,22 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     for settings, seeds in plans.items():
         width = capacity(settings.model, device) * LANES[device]
         units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
-    return sorted(units, key=lambda unit: (unit[0].seed, -sum(map(work, unit))))
+    return sorted(units, key=lambda unit: (unit[0].seed, _mean_cost(unit) if device == "cuda" else -_cost(unit)))
+
+
+def _cost(unit: Unit) -> float:
+    """Operations of its runs; those in fp32 take about as many times as long as bf16 is faster."""
+    return sum(work(run) * (FP32_COST if run.precision == "fp32" else 1) for run in unit)
+
+
+def _mean_cost(unit: Unit) -> float:
+    return _cost(unit) / len(unit)
 
 
 def _filled(groups: Iterable[list[Run]], width: int) -> list[Unit]:
     units = []
     for group in groups:
-        if units and len(units[-1]) < width:
+        if units and len(units[-1]) + len(group) <= width:
             units[-1] += tuple(group)
         else:
             units.append(tuple(group))
@@ -123,7 +134,7 @@ def train_missing(
         return Summary(0, 0, ())
     store.check_writable()
     with contextlib.ExitStack() as stack:
-        workers = 1 if device == "cuda" else min(os.cpu_count() or 1, len(units))
+        workers = 1 if device == "cuda" else min(cores(), len(units))
         if distributed.world() > 1:
             executor, units = _Here(), [(run,) for unit in units for run in unit]
         executor = executor or stack.enter_context(local_executor(workers, device))
@@ -255,8 +266,15 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
         except Interrupted:
             pass
         except Exception as error:
-            outcomes |= {run: f"{type(error).__name__}: {error}" for run in todo if outcomes[run] == LEFT}
+            outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
     return list(outcomes.values())
+
+
+def _told(error: BaseException) -> str:
+    """An error in a line, after what led to it: a CUDA graph whose capture fails raises another one. What is the user's
+    to mend says all itself."""
+    cause = None if isinstance(error, InputError) else error.__cause__ or error.__context__
+    return (f"{_told(cause)}; then " if cause else "") + f"{type(error).__name__}: {error}"
 
 
 def _has_record(run: Run, fingerprint: str, store: RunStore) -> bool:

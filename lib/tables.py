@@ -118,7 +118,7 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
     What is asked of each seed is shown by its seeds, without an interval of their mean.
     """
-    frames, named = [], dict(zip(("ours", *BOUNDS[:2]), ("recorded", *BOUNDS[2:]), strict=True))
+    frames, named = [], {"ours": "recorded", "interval_low": "recorded_low", "interval_high": "recorded_high"}
     for study in studies:
         recorded = study.recorded.criteria[[*QUESTION, *named]].rename(columns=named)
         if study.recorded is study:
@@ -416,13 +416,14 @@ def seed_columns(
         published: (column, row's key) -> the paper's value as text; a column of which it has none gets no place.
         how: forms and missing of seed_table.
     """
-    studies = {"recorded at the paper's size": study.recorded, f"these runs, {study.profile.name}": study}
-    if study.recorded is study:
-        studies.popitem()
-    tables = {name: seed_table(frame(each), by, titles, **how) for name, each in studies.items()}
+    mine = seed_table(frame(study), by, titles, **how)
+    tables = {"recorded at the paper's size": mine}
+    if study.recorded is not study:
+        recorded = seed_table(frame(study.recorded), by, titles, **how)
+        tables = {"recorded at the paper's size": recorded, f"these runs, {study.profile.name}": mine}
     keys = list(frame(study)[by].drop_duplicates().itertuples(index=False, name=None))
-    names = list(tables[next(iter(tables))].columns[: len(by)])
-    result = seed_table(frame(study), by, titles, **how)[names]
+    names = list(mine.columns[: len(by)])
+    result = mine[names].copy()
     for column, text in titles.items():
         if any(name == column for name, _ in published or {}):
             result[f"{text}: paper"] = [published.get((column, key), "—") for key in keys]

@@ -28,7 +28,7 @@ LANES = {"cpu": 1, "cuda": 8}  # engines at work at once: one of these networks 
 MEASURES = ("loss", "accuracy", "top5_accuracy")  # what an evaluation gives
 NAMES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making
-CHECKPOINT_SECONDS = 10.0  # of training that a killed process may lose, beside the epoch it was in
+CHECKPOINT_SECONDS = {"cpu": 10.0, "cuda": 60.0}  # that a killed process may lose, beside the epoch it was in
 
 
 class Interrupted(Exception):
@@ -134,13 +134,13 @@ class _Lane:
         losses, correct = self.engine.totals()
         for index in self.active:
             member = self.members[index]
-            images = len(member.inputs.train)
+            images, top5 = len(member.inputs.train), results["test"][2]
             row = {"train_loss": losses[index] / images, "train_accuracy": correct[index] / images}
             row["eval_train_accuracy"] = None
             if row["train_accuracy"] >= NEARLY_FITTED and member.progress.reached["fitted_epochs"] is None:
                 row["eval_train_accuracy"] = self.result(index, member.inputs.train)[1]
             for name in ("validation", "test"):
-                loss, accuracy, top5 = results.get(name, [[None] * len(self.members)] * 3)
+                loss, accuracy, _ = results.get(name, [[None] * len(self.members)] * 3)
                 row |= {f"{name}_loss": loss[index], f"{name}_accuracy": accuracy[index]}
             row["test_top5_accuracy"] = top5[index]
             yield member, row
@@ -221,18 +221,18 @@ class _Training:
     # --- which runs are where ---
 
     def _open(self, run: Run, maker: InputMaker, here: dict) -> _Member:
-        """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none."""
-        path = self.checkpoint(run)
+        """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none, and so is one
+        of another kind of device, whose generators have other states."""
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True) if path and path.exists() else {}
-        except Exception:  # torch raises many kinds on a damaged file
-            saved = {}
-        progress, state = Progress(), None
-        if saved.get("key") == run.key(self.dataset.fingerprint):
+            saved = torch.load(self.checkpoint(run), map_location="cpu", weights_only=True)
             progress, state = Progress(**saved["progress"]), saved["state"]
+            made = saved["key"], progress.environments[-1]["device"]
+        except Exception:  # there is none, or not of this code; torch raises many kinds on a damaged file
+            made = None
+        if made != (run.key(self.dataset.fingerprint), self.device):
+            progress, state = Progress(), initial_state(run, len(self.dataset.classes), maker.size(run))
         if here not in progress.environments[-1:]:
             progress.environments.append(here)
-        state = state or initial_state(run, len(self.dataset.classes), maker.size(run))
         return _Member(run, maker.make(run), progress, state)
 
     def _fill(self) -> None:
@@ -285,7 +285,7 @@ class _Training:
         for lane, member, row in rows:
             member.log(row, seconds, len(lane.engine.sizes))
             self.on_epoch(member.run, member.progress)
-        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS[self.device]:
             self._save()
 
     def _share(self, start: float) -> float:

@@ -6,7 +6,6 @@ import io
 import os
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
@@ -16,13 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import config, report, study
+from lib import config, study
 from lib.data import load_dataset
-from lib.report import Choice, build
 from lib.runs import Run, RunStore
 from lib.splits import Dataset, ImageFile, Split, fingerprint
 
-SMOKE = Choice("smoke", "digits", "cpu", {"seeds": 2})
+SMOKE = "smoke", "digits", "cpu", {"seeds": 2}  # of a report.Choice
 
 
 @pytest.fixture(autouse=True)
@@ -35,27 +33,32 @@ def _elsewhere(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
     """The whole smoke report on digits, built once."""
+    from lib import report  # needs Jupyter, without which the other tests run
+
     root = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORE", str(root / "store"))
         patch.setattr(report, "EXECUTED", root / "executed")
-        assert build(SMOKE, RunStore(root / "store"), root / "html") == root / "html" / "index.html"
+        cover = report.build(report.Choice(*SMOKE), RunStore(root / "store"), root / "html")
+        assert cover == root / "html" / "index.html"
     return root
 
 
 @pytest.fixture(scope="session")
 def built_on_photographs(tmp_path_factory):
     """The smoke report on made photographs in Tiny ImageNet's layout."""
+    from lib import report
+
     root = tmp_path_factory.mktemp("photographs")
     write_tiny_tree(root / "data" / "tiny-imagenet-200", train=12, test=10)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATA_ROOT", str(root / "data"))
         patch.setenv("STORE", str(root / "store"))
         patch.setattr(report, "EXECUTED", root / "executed")
-        choice = replace(SMOKE, dataset="tiny-imagenet", parameters={})
+        choice = report.Choice("smoke", "tiny-imagenet", "cpu", {})
         (root / "html").mkdir()
         (root / "html" / "label_corruption.html").write_text("of an older report, on digits")
-        build(choice, RunStore(root / "store"), root / "html")
+        report.build(choice, RunStore(root / "store"), root / "html")
     return root
 
 
@@ -110,7 +113,8 @@ def cache(tmp_path, monkeypatch):
 def serve():
     """A local HTTP server of some bytes: serve(content) returns its address and the list of paths asked for.
 
-    /good has the bytes, /bad fewer, /missing nothing, and /flaky has them only at the second try.
+    /good has the bytes, /bad fewer, /missing nothing, /garbage what is no HTTP, and /flaky has them only at the second
+    try.
     """
     with contextlib.ExitStack() as stack:
 
@@ -122,6 +126,9 @@ def serve():
                     tries.append(self.path)
                     if "missing" in self.path or ("flaky" in self.path and tries.count(self.path) < 2):
                         self.send_error(503)
+                        return
+                    if "garbage" in self.path:
+                        self.wfile.write(b"no status line\r\n\r\n")
                         return
                     body = content[:-5] if "bad" in self.path else content
                     self.send_response(200)

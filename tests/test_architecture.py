@@ -5,13 +5,10 @@ import re
 
 import pytest
 
+import lib
 from lib.config import ROOT
 
-ORDER = ["config", "statistics", "provenance", "splits", "files", "sources", "packing", "cifar10", "imagenet", "data"]
-ORDER += ["preprocessing", "corruption", "runs", "inputs", "feed", "distributed", "models", "optimizers", "engine"]
-ORDER += ["training", "paper", "profiles", "experiments", "progress", "sweep", "bench", "words", "criteria"]
-ORDER += ["claims", "photo_claims", "agreement", "study", "plots", "findings", "deviations", "pages", "tables"]
-ORDER += ["results", "overview", "report"]
+ORDER = re.findall(r"\w+", lib.__doc__.partition("right:\n")[2])
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 

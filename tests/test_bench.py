@@ -1,4 +1,3 @@
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -6,6 +5,7 @@ import pytest
 
 from lib import bench
 from lib.bench import Clock, Row, Speed
+from lib.config import cores
 from lib.sweep import Summary
 
 
@@ -58,7 +58,7 @@ def test_bench_measures_in_processes_of_its_own_and_writes_what_it_prints(tmp_pa
     rates = [float(cell.replace(",", "")) for cell in found.splitlines()[4].split(" | ")[1:4]]
     assert rates[2] == pytest.approx(rates[1] / rates[0], rel=0.1)
     assert "2.00 times as many" in found
-    assert f"{os.cpu_count()} cores" in found
+    assert f"{cores()} cores" in found
 
 
 def test_the_sweep_is_measured_on_runs_it_trains_and_leaves_no_record(tmp_path, monkeypatch):

@@ -162,6 +162,28 @@ def test_parquet_of_one_split_is_refused(parquet, cache):
         cifar10(parquet)
 
 
+def test_parquet_that_a_download_left_incomplete_is_refused(parquet, cache):
+    (parquet / "cifar10" / "train-00001-of-00002.parquet").unlink()
+    with pytest.raises(InputError, match=r"cifar10 has 1 files like train-00000-of-00002\.parquet; needed: 2"):
+        cifar10(parquet)
+
+
+def test_parquet_is_found_where_the_hub_has_it(parquet, cache):
+    (parquet / "cifar10").rename(parquet / "plain_text")
+    (parquet / "cifar10").mkdir()
+    (parquet / "plain_text").rename(parquet / "cifar10" / "plain_text")
+    assert_made(cifar10(parquet))
+
+
+@pytest.mark.parametrize("file", ["train_images.npy", "meta.json"])
+def test_a_cache_cut_short_is_named(parquet, cache, file):
+    cifar10(parquet)
+    path = next(cache.glob(f"cifar10-*/{file}"))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=f"{path.parent} is damaged"):
+        cifar10(parquet)
+
+
 def test_full_disk_is_refused_before_decoding(parquet, cache, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 1 << 60)
     with pytest.raises(InputError, match="free disk space"):
@@ -186,6 +208,13 @@ def test_without_cifar10_auto_takes_digits_and_says_what_was_tried(serve, tmp_pa
     assert not (tmp_path / "new" / module.ARCHIVE).exists()
     with pytest.raises(NoData, match="Tried"):
         cifar10(tmp_path / "new")
+
+
+def test_without_cifar10_auto_takes_its_records_where_they_are_whole(serve, tmp_path, cache, monkeypatch, capsys):
+    host, _ = serve(b"not the archive")
+    monkeypatch.setattr(module, "MIRRORS", (f"{host}/missing",))
+    assert resolve_dataset("auto", tmp_path / "new", recorded=lambda: True) == "cifar10"
+    assert "going on with its records" in capsys.readouterr().err
 
 
 def test_what_is_at_hand_is_never_downloaded(parquet, serve, cache, monkeypatch):

@@ -52,6 +52,19 @@ def test_download_names_what_it_tried_and_leaves_nothing(serve, tmp_path):
     assert not (tmp_path / "name").exists()
 
 
+def test_an_answer_that_is_no_http_counts_as_no_answer(serve, tmp_path):
+    host, _ = serve(CONTENT)
+    with pytest.raises(NoData, match=f"{host}/garbage .*{host}/missing "):
+        download(urls(host, "garbage", "missing"), tmp_path, "name", MD5)
+
+
+def test_parquet_files_are_counted_by_their_names(tmp_path):
+    files.check_whole([tmp_path / "train.parquet"])
+    files.check_whole([tmp_path / f"train-0000{part}-of-00002.parquet" for part in range(2)])
+    with pytest.raises(InputError, match=r"has 1 files like .*; needed: 2"):
+        files.check_whole([tmp_path / "train-00001-of-00002.parquet"])
+
+
 def test_download_to_an_unwritable_folder_is_no_traceback(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NoData, match="cannot write"):

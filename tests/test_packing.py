@@ -22,7 +22,7 @@ SIZE = 8
 @pytest.fixture(autouse=True)
 def _small_chunks_decoded_in_order(monkeypatch, cache):
     monkeypatch.setattr(sources, "FILES", 2)
-    monkeypatch.setattr(packing.os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(packing, "cores", lambda: 1)
 
 
 @pytest.fixture

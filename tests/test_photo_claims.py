@@ -1,7 +1,6 @@
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from lib import paper
@@ -94,8 +93,8 @@ def test_without_records_nothing_is_claimed(claim):
     frame = arms_frame(claim_arms(claim, PROFILES["paper"], "imagenet"), [])
     criteria, result = judged(claim, frame)
     assert result == "not run"
+    assert len(criteria) > 0
     assert set(against_paper(claim, frame, on_photographs=True)["verdict"]) == {"not run"}
-    assert isinstance(criteria, pd.DataFrame)
 
 
 def test_label_corruption_is_not_asked_of_photographs():

@@ -2,19 +2,20 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from html.parser import HTMLParser
 
+import conftest
 import pandas as pd
 import pytest
-from conftest import SMOKE
 
 from lib import paper, report, words
 from lib.claims import CLAIMS
 from lib.config import ROOT, InputError
-from lib.report import PAGES, check_parameters
+from lib.report import PAGES, Choice, check_parameters
 from lib.results import DICTIONARY, write_results
 from lib.runs import Record, RunStore
+
+SMOKE = Choice(*conftest.SMOKE)
 
 
 class Page(HTMLParser):
@@ -151,7 +152,17 @@ def test_make_help_lists_every_target():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in re.findall(r"^([a-z]+):", text, re.MULTILINE):
         assert f"make {target} " in shown
-    assert sys.version_info >= (3, 11)
+
+
+@pytest.mark.parametrize("folder", ["", "runs/..", "runs"])
+def test_pages_are_not_written_over_records(folder, built, tmp_path):
+    """The folder of the pages has copies of the records, which are written anew."""
+    store = tmp_path / "html" / "runs"
+    shutil.copytree(built / "store", store)
+    before = sorted(store.rglob("*.json"))
+    with pytest.raises(InputError, match="would overwrite the records"):
+        report.build(SMOKE, RunStore(store), (tmp_path / "html" / folder).resolve())
+    assert sorted(store.rglob("*.json")) == before
 
 
 def test_photographs_have_the_pages_that_apply(built_on_photographs):

@@ -75,14 +75,14 @@ def test_three_columns_wherever_numbers_stand_beside_the_papers(quick):
             assert name in text, make.__name__
 
 
-def test_every_criterion_and_number_has_its_row(quick):
+def test_every_criterion_and_number_has_its_row():
     study = recorded_study("randomization", "quick")
     assert tables.criteria_table(study).data.count("<tr") == 1 + len(study.criteria)
     assert tables.agreement_table(study).data.count("<tr") == 1 + len(study.agreement)
     assert tables.criteria_table(study).data.count("(headline)") == 1
 
 
-def test_other_records_have_a_table_a_kind_and_a_column_each(quick):
+def test_other_records_have_a_table_a_kind_and_a_column_each():
     study = recorded_study("randomization")
     text = tables.elsewhere(study).data
     assert text.count("<table") == len({each.claim for each in study.elsewhere}) == 2
