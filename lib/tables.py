@@ -174,7 +174,7 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
             if not ran and keys:  # not of all that the criterion takes
-                cells[name] = f"{VERDICTS['not run']} {len(keys)} of {study.needed(*runs)} runs"
+                cells[name] = f"{VERDICTS['not run']} {MISSING} in full: {len(keys)} of {study.needed(*runs)} runs"
             if ran and any(keys <= other.keys(*runs) for other in shown if other is not study):
                 cells[name] += "<br><small>the same runs</small>"
     return cells
@@ -192,7 +192,7 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
         return f"{VERDICTS['not run']} {MISSING}"
     notes = [row["caveat"]] if row["caveat"] else []
     if row["holds"] != row["otherwise"]:
-        notes.append(f"that aside it {words[row['otherwise']].split(' ', 1)[1]}")
+        notes.append(f"else it {words[row['otherwise']].split(' ', 1)[1]}")
     seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
     text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
     told = "".join(f"<br><small>{note}</small>" for note in notes)
@@ -385,17 +385,18 @@ def margins_table(*studies: Study) -> HTML:
     ]
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
     changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
-    others = "; ".join(map(_verdict_otherwise, studies))
-    aside = f"<p>Were what versions 3 and 5 leave undecided decided, too: {others}.</p>"
+    others = "; ".join(filter(None, map(_verdict_otherwise, studies))) or "as they are"
+    aside = f"<p>Verdicts, were what versions 3 and 5 leave undecided decided, too: {others}.</p>"
     return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>{aside}")
 
 
 def _verdict_otherwise(study: Study) -> str:
-    """A study's verdict, were nothing left unsettled, and the criteria that it would rest on."""
+    """A study's verdict, were nothing left unsettled, and the criteria it would rest on; '' where they are the same."""
     criteria = study.criteria.assign(holds=study.criteria["otherwise"])
-    changed = study.criteria["holds"] != criteria["holds"]
+    if criteria.equals(study.criteria):
+        return ""
     found = verdict(criteria) if study.profile.is_result else study.verdict
-    return f"{study.claim.title} {found} ({tally(criteria)}; {changed.sum()} decided otherwise)"
+    return f"{study.claim.title} {found} ({tally(criteria)})"
 
 
 def seed_columns(

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -142,6 +143,33 @@ def test_margins_stand_with_their_reasons():
     assert f"criteria version {CRITERIA_VERSION}" in text
     assert text.count("<tr") == 1 + len(tables.MARGINS) + 3
     assert text.count("<li>Version") == len(VERSIONS)
+    assert "decided, too: as they are" in text
+
+
+def test_what_the_rules_leave_undecided_is_told_beside_what_it_would_be():
+    """Runs whose loss never falls leave the order of the times to overfit undecided; else it would fail."""
+    study = recorded_study("label_corruption", "quick")
+
+    def spoiled(record):
+        flat = record.history | {"train_loss": [1.0] * len(record.history["epoch"])}
+        never = record.run.model == "mlp_1x512" and record.run.label_corruption > 0
+        return replace(record, history=flat) if never else record
+
+    study = replace(study, records=list(map(spoiled, study.records)))
+    (row,) = study.criteria[study.criteria["holds"] != study.criteria["otherwise"]].itertuples()
+    assert (row.unsettled, row.otherwise) == ("never at 4 of 5 rates", "no")
+    shown = re.sub(r"<[^>]+>", " ", tables.criteria_table(study).data)
+    assert re.search(r"\? never at 4 of 5 rates\s+else it fails", shown)
+    assert f"{study.claim.title} partly (" in tables.margins_table(study).data
+
+
+def test_a_criterion_whose_runs_are_not_all_there_says_how_many_are():
+    study = recorded_study("label_corruption", "quick")
+    left = [each for each in study.records if (each.run.model, each.run.label_corruption) != ("alexnet", 0.5)]
+    study = replace(study, records=left)
+    keys, needed = study.keys("corruption", "alexnet"), study.needed("corruption", "alexnet")
+    assert 0 < len(keys) < needed
+    assert tables.criteria_table(study).data.count(f"not run in full: {len(keys)} of {needed} runs") == 3
 
 
 def test_forest_alt_text_names_every_headline(quick):
