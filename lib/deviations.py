@@ -148,10 +148,9 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
         return
     norm = ShiftBatchNorm(1)
     other = "; beside it, for AlexNet, the weights of TensorFlow's CIFAR-10 tutorial, as runs of their own that no "
-    other += "criterion takes"
+    ours = "He normal, biases zero" + (f"{other}criterion takes" if profile.variants else "")
     yield (
-        INITIALIZATION, "not stated", "He normal, biases zero" + other * profile.variants, "a common default",
-        "shifts when fitting starts",
+        INITIALIZATION, "not stated", ours, "a common default", "shifts when fitting starts",
     )  # fmt: skip
     yield (
         "batch norm", "constants not stated", f"momentum {norm.momentum:g}, epsilon {norm.eps:g}",
@@ -161,9 +160,9 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
     ours = f"TensorFlow's CIFAR-10 tutorial's: window {size}, alpha {alpha:g}/{size}, beta {beta:g}"
     size, alpha, beta = LRN["default"]
     other = f"; beside it tf.nn.lrn's default ones (window {size}, alpha {alpha / size:g}, beta {beta:g}), as runs of "
-    other += "their own that no criterion takes"
+    ours += f"{other}their own that no criterion takes" if profile.variants else ""
     yield (
-        RESPONSE_NORM, "constants not stated", ours + other * profile.variants, "the network is like the tutorial's",
+        RESPONSE_NORM, "constants not stated", ours, "the network is like the tutorial's",
         "the tutorial's hardly normalize",
     )  # fmt: skip
     yield ARITHMETIC
@@ -222,7 +221,7 @@ def _randomization(profile: Profile) -> Iterator[Row]:
     other = "; beside it values move across channels, too, in runs of their own that no criterion takes"
     yield (
         PIXELS, "not stated whether channels move together", "positions are permuted, channels move together, after "
-        "the center crop" + other * profile.variants, "keeps every image's colours",
+        "the center crop" + (other if profile.variants else ""), "keeps every image's colours",
         "random pixels still tell of the classes, by their colours",
     )  # fmt: skip
     yield (

@@ -112,8 +112,9 @@ def _cell(study: Study | None, claim: Claim) -> str:
     if study is None:
         return "not asked by the paper"
     head, form = study.headline, form_of(study.headline["quantity"])
-    sure = f"{interval(head['interval_low'], head['interval_high'], form)}, " * (head["asked_of"] == "the interval")
-    value = f"<br>{form(head['ours'])} ({sure}{count(head['seeds'], 'seed')})" if head["seeds"] else ""
+    sure = [interval(head["interval_low"], head["interval_high"], form)] if head["asked_of"] == "the interval" else []
+    basis = ", ".join([*sure, count(head["seeds"], "seed")])
+    value = f"<br>{form(head['ours'])} ({basis})" if head["seeds"] else ""
     detail = "" if study.verdict == "not run" else f"<br>{tally(study.criteria)}"
     star = "" if study.claim == claim else "\\*"
     return f"{VERDICTS[study.verdict]} **{study.verdict}**{star}{value}{detail}"

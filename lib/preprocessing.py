@@ -82,9 +82,8 @@ def _change_colours(images: Tensor, uniform: Tensor) -> Tensor:
     """Saturation and hue are scale and angle of the two chroma components of YIQ, uniform [N, 4]."""
     turn = 2 * math.pi * HUE * (2 * uniform[:, 3] - 1)
     brightness = 255 * BRIGHTNESS * (2 * uniform[:, 0] - 1)
-    contrast, saturation = (
-        low + uniform[:, column] * (high - low) for column, (low, high) in ((1, CONTRAST), (2, SATURATION))
-    )
+    contrast = CONTRAST[0] + uniform[:, 1] * (CONTRAST[1] - CONTRAST[0])
+    saturation = SATURATION[0] + uniform[:, 2] * (SATURATION[1] - SATURATION[0])
     one, zero = torch.ones_like(turn), torch.zeros_like(turn)
     cosine, sine = saturation * turn.cos(), saturation * turn.sin()
     chroma = torch.stack([one, zero, zero, zero, cosine, -sine, zero, sine, cosine], dim=1).view(-1, 3, 3)

@@ -17,6 +17,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -103,7 +104,7 @@ def _filled(groups: Iterable[list[Run]], width: int) -> list[Unit]:
 
 
 def _cut(groups: Iterable[list[Run]], width: int) -> list[Unit]:
-    parts = ((group, -(-len(group) // width)) for group in groups)
+    parts = ((group, math.ceil(len(group) / width)) for group in groups)
     return [tuple(group[part::count]) for group, count in parts for part in range(count)]
 
 
