@@ -147,8 +147,10 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
         yield from _inception_v3(profile.settings[V3])
         return
     norm = ShiftBatchNorm(1)
-    other = "; beside it, for AlexNet, the weights of TensorFlow's CIFAR-10 tutorial, as runs of their own that no "
-    ours = "He normal, biases zero" + (f"{other}criterion takes" if profile.variants else "")
+    ours = "He normal, biases zero"
+    if profile.variants:
+        ours += "; beside it, for AlexNet, the weights of TensorFlow's CIFAR-10 tutorial, as runs of their own that no "
+        ours += "criterion takes"
     yield (
         INITIALIZATION, "not stated", ours, "a common default", "shifts when fitting starts",
     )  # fmt: skip
@@ -158,9 +160,10 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
     )  # fmt: skip
     size, alpha, beta = LRN["tutorial"]
     ours = f"TensorFlow's CIFAR-10 tutorial's: window {size}, alpha {alpha:g}/{size}, beta {beta:g}"
-    size, alpha, beta = LRN["default"]
-    other = f"; beside it tf.nn.lrn's default ones (window {size}, alpha {alpha / size:g}, beta {beta:g}), as runs of "
-    ours += f"{other}their own that no criterion takes" if profile.variants else ""
+    if profile.variants:
+        size, alpha, beta = LRN["default"]
+        ours += f"; beside it tf.nn.lrn's default ones (window {size}, alpha {alpha / size:g}, beta {beta:g}), as runs "
+        ours += "of their own that no criterion takes"
     yield (
         RESPONSE_NORM, "constants not stated", ours, "the network is like the tutorial's",
         "the tutorial's hardly normalize",
