@@ -84,7 +84,7 @@ def verdicts() -> str:
     parts = [
         _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
         f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
-        f"Left and right: {sides}. Each loss is a run; test errors are means over the seeds.",
+        f"Left and right: {sides}. Each loss is a run; test errors are means over the seeds that ran at every rate.",
         "A verdict, its headline's mean, with the 95 % interval where it is asked of that, and what became of all "
         f"criteria (version {CRITERIA_VERSION}). The headline decides first; photographs (\\*) have their own:",
         _table(["headline", "paper", "must be at least"], _headlines(columns.values())),

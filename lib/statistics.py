@@ -102,16 +102,17 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 def detectable_difference(x: Sequence[float], y: Sequence[float], paired: bool) -> float:
     """The smallest true difference that as many seeds, spread as x [n] and y [m] are, show with 80 % power."""
-    from statsmodels.stats.power import TTestIndPower, TTestPower
+    from statsmodels.stats.power import TTestPower
 
     x, y = _samples(x, y, paired)
     if not _countable(x, y):
         return math.nan
-    if paired:
-        size = TTestPower().solve_power(nobs=len(x), alpha=ALPHA, power=POWER)
-        return float(size * (x - y).std(ddof=1))
-    size = TTestIndPower().solve_power(nobs1=len(x), ratio=len(y) / len(x), alpha=ALPHA, power=POWER)
-    return float(size * math.sqrt((x.var(ddof=1) + y.var(ddof=1)) / 2))
+    if not _has_spread(*((x - y,) if paired else (x, y))):
+        return 0.0
+    test = scipy.stats.ttest_rel(x, y) if paired else _welch(x, y)
+    error = scipy.stats.sem(x - y) if paired else math.hypot(scipy.stats.sem(x), scipy.stats.sem(y))
+    size = TTestPower().solve_power(nobs=test.df + 1, alpha=ALPHA, power=POWER)  # in standard deviations
+    return float(size * math.sqrt(test.df + 1) * error)
 
 
 def remaining_share(on: Sequence[float], off: Sequence[float], chance: float, paired: bool) -> Interval:
