@@ -132,7 +132,8 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
         ends = sorted({reached.index[0], reached.index[-1]})
         text += f", {' and '.join(f'after {reached[rate]:.1f} epochs at {rate:g}' for rate in ends)}"
     if math.isfinite(distance):  # every rate was reached
-        text += f", and its relative times are {distance:.2g} from Fig. 1b's on average"
+        rates = count((times.index > 0).sum(), "rate")
+        text += f", and its relative times are {distance:.2g} from Fig. 1b's, the mean of {rates} above 0"
     return text
 
 

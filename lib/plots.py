@@ -131,7 +131,7 @@ def forest(rows: pd.DataFrame) -> Figure:
         most = 1.0 if quantity in AT_MOST_ONE else high
         for place, row in enumerate(part.itertuples()):
             left, right = max(row.required_low, low), min(row.required_high, most)
-            axes.barh(place, right - left, left=left, height=0.8, color="0.88", zorder=0)
+            axes.barh(place, right - left, left=left, height=0.8, color="0.88", edgecolor="0.75", zorder=0)
             _dots(axes, np.asarray(row.values, dtype=float), place + 0.16, markersize=3.5)
             _whiskers(axes, place, row.ours, row.interval_low, row.interval_high, (low, high), OURS)
             recorded = row.recorded, row.recorded_low, row.recorded_high

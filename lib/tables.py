@@ -140,9 +140,8 @@ def criteria_table(study: Study) -> HTML:
     here = set(study.criteria[QUESTION].itertuples(index=False, name=None))
     rows, reasons, ours = [], set(), columns(study)
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(QUESTION).itertuples():
-        bounds = _range(row.required_low, row.required_high, form_of(row.quantity))
         why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
-        values = {"criterion": _criterion_name(row), "must be": bounds + why, "paper": _papers(row)}
+        values = {"criterion": _criterion_name(row), "must be": _must_be(row) + why, "paper": _papers(row)}
         runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
         rows.append(values | _criterion_cells(row, ours, study.recorded) | {"runs": runs})
     return table(pd.DataFrame(rows))
@@ -160,6 +159,10 @@ def _criterion_name(row) -> str:
     return _wide(f"{row.criterion}: {row.quantity}{' (headline)' * row.headline}")
 
 
+def _must_be(row) -> str:
+    return _range(row.required_low, row.required_high, form_of(row.quantity))
+
+
 def _papers(row) -> str:
     return "—" if pd.isna(row.paper) else form_of(row.quantity)(row.paper)
 
@@ -174,7 +177,8 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
             if not ran and keys:  # not of all that the criterion takes
-                cells[name] = f"{VERDICTS['not run']} {MISSING} in full: {len(keys)} of {study.needed(*runs)} runs"
+                some = f"{len(keys)} of the network's {study.needed(*runs)} runs in '{row.group}' are recorded"
+                cells[name] += f"<br><small>{some}</small>"
             if ran and any(keys <= other.keys(*runs) for other in shown if other is not study):
                 cells[name] += "<br><small>the same runs</small>"
     return cells
@@ -220,14 +224,15 @@ def _comparison_row(row, study: Study) -> dict[str, object]:
     what = f"{row.without}: " if row.without else ""
     notes = [row.caveat, f"{what}{row.unsettled}" if row.unsettled else ""]
     told = "".join(f"<br><small>{note}</small>" for note in notes if note)
-    equal = "" if pd.isna(row.p_equivalence) else " ✔" if row.p_equivalence < ALPHA / 2 else " ?"
+    outside = row.low > row.margin or row.high < -row.margin
+    equal = "✔" if row.p_equivalence < ALPHA / 2 else "✘" if outside else "?"
     return {
         "with and without": _wide(row.comparison + told),
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
         "p, Holm (test)": f"{_p(row.p)}, {_p(row.p_holm)} ({test})",
         "margin": f"± {points(row.margin)}" if row.margin > 0 else "—",
-        "p of equivalence": _p(row.p_equivalence) + equal,
+        "p of equivalence": "—" if pd.isna(row.p_equivalence) else f"{_p(row.p_equivalence)} {equal}",
         "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),
         "detectable": "—" if pd.isna(row.detectable) else points(row.detectable),
         "runs": _runs(study, row),
@@ -282,7 +287,7 @@ def elsewhere(study: Study) -> HTML:
         named = {f"{each.data}, profile {each.profile.name}: {each.verdict}": each for each in studies}
         criteria = pd.concat([each.criteria for each in named.values()]).drop_duplicates(QUESTION)
         rows = [
-            {"criterion": _criterion_name(row), "paper": _papers(row)}
+            {"criterion": _criterion_name(row), "must be": _must_be(row), "paper": _papers(row)}
             | _criterion_cells(row, named, study, study.recorded)
             for row in criteria.itertuples()
         ]
@@ -361,8 +366,8 @@ def readings_table(study: Study) -> HTML:
         rows.append(values)
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
-    text = "Recorded runs at the paper's size: distance from its curves, mean and largest; of the time at all rates "
-    text += f"above 0, of the error between 0 and 1, its mean's margin {in_points(MARGINS['accuracy'].value)}"
+    text = "Recorded runs at the paper's size: mean and largest distance from its curves; of times at the rates above "
+    text += f"0 that ran, of errors between 0 and 1 (margin of their mean: {in_points(MARGINS['accuracy'].value)})"
     return table(pd.DataFrame(rows), text)
 
 

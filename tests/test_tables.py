@@ -8,7 +8,9 @@ import pytest
 from lib import tables
 from lib.claims import CRITERIA_VERSION, VERSIONS
 from lib.criteria import QUESTION
+from lib.statistics import ALPHA
 from lib.study import recorded_study
+from lib.words import percent
 
 NAN = math.nan
 
@@ -169,7 +171,25 @@ def test_a_criterion_whose_runs_are_not_all_there_says_how_many_are():
     study = replace(study, records=left)
     keys, needed = study.keys("corruption", "alexnet"), study.needed("corruption", "alexnet")
     assert 0 < len(keys) < needed
-    assert tables.criteria_table(study).data.count(f"not run in full: {len(keys)} of {needed} runs") == 3
+    assert tables.criteria_table(study).data.count(f"{len(keys)} of the network's {needed} runs in 'corruption'") == 3
+
+
+def test_comparisons_outside_their_margin_are_marked():
+    study = recorded_study("implicit_regularization", "paper")
+    rows = study.comparisons
+    outside = (rows["low"] > rows["margin"]) | (rows["high"] < -rows["margin"])
+    inside = rows["p_equivalence"] < ALPHA / 2
+    assert outside.any() and inside.any()
+    text = tables.comparisons_table(study).data
+    assert (text.count("✘"), text.count("✔")) == (outside.sum(), inside.sum())
+
+
+def test_other_records_are_shown_with_margins_of_their_own():
+    study = recorded_study("explicit_regularization", "paper")
+    others = [row for each in study.elsewhere if each.on_photographs for row in each.criteria.itertuples()]
+    assert {row.required_low for row in others if row.headline} != {study.headline["required_low"]}
+    text = tables.elsewhere(study).data
+    assert all(f"at least {percent(row.required_low)}" in text for row in others)
 
 
 def test_forest_alt_text_names_every_headline(quick):
