@@ -179,7 +179,7 @@ def test_comparisons_outside_their_margin_are_marked():
     rows = study.comparisons
     outside = (rows["low"] > rows["margin"]) | (rows["high"] < -rows["margin"])
     inside = rows["p_equivalence"] < ALPHA / 2
-    assert outside.any() and inside.any()
+    assert min(outside.sum(), inside.sum()) > 0
     text = tables.comparisons_table(study).data
     assert (text.count("✘"), text.count("✔")) == (outside.sum(), inside.sum())
 
