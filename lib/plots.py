@@ -13,10 +13,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from lib import paper
 from lib.claims import MODEL_NAMES, with_test_errors
+from lib.words import form_of, in_points, percent
 
 COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 9, 3, 7)]  # alike ones apart, grey last
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
@@ -36,6 +38,7 @@ HOLLOW = {"color": "0.25", "marker": "D", "markerfacecolor": "none", "linestyle"
 OURS = {"color": "black", "marker": "o", "linestyle": "none", "markersize": 7}
 FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
 AT_MOST_ONE = ("training accuracy", "rank correlation")  # quantities of criteria
+UNITS = {percent: "%", in_points: "points"}  # of an axis, as tables write these quantities
 NEVER = 1.02  # of a figure's height or width: where a time stands that never came
 SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
@@ -137,7 +140,10 @@ def forest(rows: pd.DataFrame) -> Figure:
             recorded = row.recorded, row.recorded_low, row.recorded_high
             _whiskers(axes, place - 0.24, *recorded, (low, high), FULL)
             axes.plot(row.paper, place, **HOLLOW)
-        _name_rows(axes, list(part["name"]), quantity)
+        unit = UNITS.get(form_of(quantity))
+        _name_rows(axes, list(part["name"]), f"{quantity}, {unit}" if unit else quantity)
+        if unit:
+            axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
         axes.set_xlim(low, high)
         axes.xaxis.label.set_size("small")
         axes.tick_params(axis="x", labelsize="small", pad=2)

@@ -249,13 +249,13 @@ def agreement_table(study: Study) -> HTML:
     rows, reasons = [], set()
     for row in _ran_first(study.recorded.agreement, ran).itertuples():
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
-        run = interval(row.run_low, row.run_high, form)
+        run = interval(*_possible(row.run_low, row.run_high, form), form)
         one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
         values = {
             "paper's": row.source,
             "number": _wide(row.row),
             "paper": form(row.paper),
-            heading(study.recorded): estimate(row.ours, row.low, row.high, row.seeds, form),
+            heading(study.recorded): estimate(row.ours, *_possible(row.low, row.high, form), row.seeds, form),
             "95 % for one run": run + one if row.scale != "distance" else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{_once(row.why, reasons)}</small>",
@@ -265,9 +265,16 @@ def agreement_table(study: Study) -> HTML:
         if study.recorded is not study:
             mine = study.agreement.loc[row.Index]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
-            values[heading(study)] = estimate(*mine[["ours", "low", "high", "seeds"]], form) + direction
+            values[heading(study)] = (
+                estimate(mine["ours"], *_possible(mine["low"], mine["high"], form), mine["seeds"], form) + direction
+            )
         rows.append(values | {"runs": _runs(study, row)})
     return table(pd.DataFrame(rows), long=True)
+
+
+def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[float, float]:
+    """The bounds of an interval, an accuracy's cut to 0..1: Student's has none, and two seeds may be far apart."""
+    return tuple(np.clip([low, high], 0.0, 1.0)) if form is percent else (low, high)
 
 
 def _offset(row, form: Callable[[float], str]) -> str:
@@ -332,7 +339,7 @@ def contradictions_table(study: Study) -> HTML:
     which = ["model", "group", "variant"]
     rows, ours = [], study.contradictions.set_index(which)[["ours", "seeds"]]
     for row in study.recorded.contradictions.itertuples():
-        run = interval(*np.clip([row.run_low, row.run_high], 0.0, 1.0), percent)
+        run = interval(*_possible(row.run_low, row.run_high, percent), percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
         agrees = "all, so it does not tell which" if len(row.inside) == len(row.places) else agrees
         values = {

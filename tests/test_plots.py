@@ -69,7 +69,7 @@ def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on(
     other = row | {"name": "y", "quantity": "times", "recorded": 0.93, "recorded_low": 0.92, "recorded_high": 0.94}
     figure = plots.forest(pd.DataFrame([row, other]))
     first, second = figure.axes
-    assert [axes.get_xlabel() for axes in figure.axes] == ["share", "times"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["share, %", "times"]
     marks = [line.get_marker() for line in first.lines]
     assert (marks.count("<"), marks.count(">"), marks.count("|"), marks.count("D")) == (1, 0, 1, 1)
     assert first.patches[0].get_x() == pytest.approx(0.87)
@@ -94,6 +94,20 @@ def test_a_margin_ends_where_its_quantity_does():
     ends = [axes.patches[0].get_x() + axes.patches[0].get_width() for axes in plots.forest(pd.DataFrame(rows)).axes]
     assert ends[0] == pytest.approx(1)
     assert ends[1] > 1
+
+
+def test_a_forest_has_the_units_of_the_tables():
+    row = {"name": "x", "values": (0.01,), "ours": 0.01, "paper": 0.02, "required_low": 0.0, "required_high": 0.03}
+    row |= dict.fromkeys(["interval_low", "interval_high", "recorded", "recorded_low", "recorded_high"], np.nan)
+    quantities = ["test accuracy", "gain in test accuracy", "rank correlation"]
+    figure = plots.forest(pd.DataFrame([row | {"quantity": quantity} for quantity in quantities]))
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "test accuracy, %",
+        "gain in test accuracy, points",
+        "rank correlation",
+    ]
+    ticks = [axes.xaxis.get_major_formatter().format_ticks([0.01, 0.02]) for axes in figure.axes]
+    assert [[float(tick) for tick in each] for each in ticks] == [[1, 2], [1, 2], [0.01, 0.02]]
 
 
 def test_a_corruption_curve_joins_means_of_the_same_seeds():

@@ -2,6 +2,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -10,7 +11,7 @@ from lib.claims import CRITERIA_VERSION, VERSIONS
 from lib.criteria import QUESTION
 from lib.statistics import ALPHA
 from lib.study import recorded_study
-from lib.words import percent
+from lib.words import in_points, percent
 
 NAN = math.nan
 
@@ -68,6 +69,16 @@ def test_slack_is_signed_and_names_the_margin():
     assert tables._slack(row, "{:.2f}".format) == "+0.05 <small>0.60 to 0.75</small>"
     row["seeds"] = 0
     assert tables._slack(row, "{:.2f}".format) == "0.60 to 0.75"
+
+
+def test_an_accuracys_interval_ends_at_what_is_possible():
+    assert tables._possible(-6.49, 7.34, percent) == (0, 1)
+    assert tables._possible(0.2, 0.7, percent) == (0.2, 0.7)
+    assert np.isnan(tables._possible(math.nan, math.nan, percent)).all()
+    assert tables._possible(-6.49, 7.34, in_points) == (-6.49, 7.34)
+    text = tables.agreement_table(recorded_study("randomization", "cpu")).data
+    assert "AlexNet, random labels: training accuracy" in text
+    assert not re.search(r"-\d[\d.]*\N{NO-BREAK SPACE}%", text)
 
 
 def test_three_columns_wherever_numbers_stand_beside_the_papers(quick):
