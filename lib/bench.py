@@ -101,7 +101,8 @@ class Pictures(torch.utils.data.Dataset):
 
 
 def plain_loop(model: str, dataset_name: str, device: str, clock: "Clock") -> Speed:
-    """Train in the usual way: DataLoader, fp32, contiguous tensors, torch's own layers, all cores."""
+    """Train in the usual way: DataLoader, fp32 (a GPU's convolutions in TF32, as torch has it), contiguous tensors,
+    torch's own layers, all cores."""
     dataset = load_dataset(dataset_name)
     size = crop_size(dataset.train.images.shape[-1])
     steps = [transforms.CenterCrop(size), transforms.ToTensor(), transforms.Lambda(_standardize)]

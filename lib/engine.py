@@ -108,6 +108,7 @@ class Engine:
         self.stream = torch.cuda.Stream() if device == "cuda" and not self.shared else None
         if device == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+            torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums of products, too
             torch.backends.cudnn.benchmark = True
 
     # --- what it trains ---

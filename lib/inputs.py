@@ -28,7 +28,7 @@ from lib.splits import Dataset, ImageFile, Images, Split, stratified_order, stra
 SEE_ALL = ("inception_v3",)  # networks that see whole images, in -1..1; others see a standardized crop
 DRAWS = 4  # random numbers that augmentation takes for an image: two for the crop, one for flip and rotation each
 CHUNK = 500  # images standardized at a time
-SHARE = 0.5  # of the device's free memory that the images of one split may take
+SHARE = 0.25  # of the device's free memory that the images of one split may take; a GPU's graphs have a copy of them
 
 
 @dataclass(frozen=True)

@@ -243,8 +243,19 @@ class Orders:
     deadline: float | None  # in seconds of time.time()
 
 
+_spoiled = False  # whether training has failed on this process's GPU
+
+
 def carry_out(unit: Unit, orders: Orders) -> list[str]:
-    """Train a unit in a worker and save its records; returns each run's outcome."""
+    """Train a unit in a worker and save its records; returns each run's outcome.
+
+    A failed kernel or recording of a graph leaves a process that fails at all that follows: later units then have a
+    process each.
+    """
+    global _spoiled
+    if _spoiled:
+        with local_executor(1, orders.device) as fresh:
+            return fresh.submit(carry_out, unit, orders).result()
     interrupted = _every(POLL, lambda: _is_to_stop(orders))
     if distributed.agree(interrupted()):
         return [LEFT] * len(unit)
@@ -268,6 +279,7 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
             pass
         except Exception as error:
             outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
+            _spoiled = orders.device == "cuda" and distributed.world() == 1
     return list(outcomes.values())
 
 
@@ -324,7 +336,9 @@ class _Here(Executor):
 
 def local_executor(workers: int, device: str) -> ProcessPoolExecutor:
     """Spawned processes of this machine."""
-    if device == "cpu":
+    if device == "cuda":
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # by 8, the default, streams of lanes share queues
+    else:
         os.environ["OMP_NUM_THREADS"] = "1"  # inherited; one thread must be set before torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread would hold up its neighbour
     threads = 1 if device == "cpu" else None

@@ -243,10 +243,16 @@ class _Training:
                 kept = [(lane.members[index], lane.engine.state(index)) for index in lane.active]
                 self._load(lane, kept + joining)
         self.lanes = [lane for lane in self.lanes if lane.members]
-        while self.waiting and len(self.lanes) < LANES[self.device]:
+        while self.waiting and len(self.lanes) < LANES[self.device] and self._is_room():
             count = capacity(self.waiting[0].run.model, self.device)
             self.lanes.append(_Lane())
             self._load(self.lanes[-1], self._take(count, self.waiting[0].progress.step))
+
+    def _is_room(self) -> bool:
+        """Whether one more lane such as these would fit in the GPU's memory."""
+        if self.device == "cpu" or not self.lanes:
+            return True
+        return torch.cuda.mem_get_info()[0] > torch.cuda.memory_reserved() / len(self.lanes)
 
     def _take(self, count: int, step: int) -> list[tuple[_Member, State]]:
         """The next waiting runs, up to `count` of them, as long as they stand at this step of an epoch."""

@@ -272,6 +272,27 @@ def test_a_signal_ends_a_sweep_but_no_wait(digits, runs, store, monkeypatch):
     assert missing_runs(endless, digits, store) == endless
 
 
+@pytest.mark.parametrize(("device", "fresh"), [("cpu", 0), ("cuda", 1)])
+def test_after_a_failure_on_a_gpu_a_unit_has_a_process_of_its_own(digits, runs, store, monkeypatch, device, fresh):
+    def fail(*arguments, **options):
+        raise RuntimeError("illegal memory access")
+
+    started = []
+
+    def executor(workers, device):
+        started.append((workers, device))
+        monkeypatch.setattr(sweep, "_spoiled", False)  # as in a new process
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(sweep, "_spoiled", False)
+    monkeypatch.setattr(sweep, "train_together", fail)
+    monkeypatch.setattr(sweep, "local_executor", executor)
+    orders = sweep.Orders(digits.name, store.root, device, store.root / "stop", None)
+    for run in runs[:2]:
+        assert sweep.carry_out((run,), orders) == ["RuntimeError: illegal memory access"]
+    assert started == [(1, device)] * fresh
+
+
 def test_an_error_is_told_after_what_led_to_it():
     """The capture of a CUDA graph that failed raises another error on its way out."""
 

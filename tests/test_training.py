@@ -280,6 +280,16 @@ def test_several_engines_take_turns(digits, small_run, monkeypatch):
             assert comparable(record) == comparable(train(record.run, digits))
 
 
+def test_a_gpu_has_as_many_lanes_as_its_memory_holds(monkeypatch):
+    in_training = training._Training(None, "cuda", None, None, None)
+    assert in_training._is_room()  # for the first, without a look
+    in_training.lanes = [None, None]
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda: 20 * 2**30)
+    for free, room in ((11, True), (9, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free * 2**30, 80 * 2**30))
+        assert in_training._is_room() == room
+
+
 def test_on_a_gpu_runs_that_are_over_stay_until_most_are(digits, small_run, monkeypatch):
     """New graphs take time there; what an ended run goes on to compute reaches no record."""
     counts, load, shrink = [], engine.Engine.load, training._Lane.is_to_shrink
