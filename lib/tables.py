@@ -255,7 +255,7 @@ def agreement_table(study: Study) -> HTML:
             "paper's": row.source,
             "number": _wide(row.row),
             "paper": form(row.paper),
-            heading(study.recorded): estimate(row.ours, *_possible(row.low, row.high, form), row.seeds, form),
+            heading(study.recorded): _ours(row, form),
             "95 % for one run": run + one if row.scale != "distance" else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{_once(row.why, reasons)}</small>",
@@ -265,11 +265,13 @@ def agreement_table(study: Study) -> HTML:
         if study.recorded is not study:
             mine = study.agreement.loc[row.Index]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
-            values[heading(study)] = (
-                estimate(mine["ours"], *_possible(mine["low"], mine["high"], form), mine["seeds"], form) + direction
-            )
+            values[heading(study)] = _ours(mine, form) + direction
         rows.append(values | {"runs": _runs(study, row)})
     return table(pd.DataFrame(rows), long=True)
+
+
+def _ours(row, form: Callable[[float], str]) -> str:
+    return estimate(row.ours, *_possible(row.low, row.high, form), row.seeds, form)
 
 
 def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[float, float]:
