@@ -253,12 +253,12 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
     process each.
     """
     global _spoiled
-    if _spoiled:
-        with local_executor(1, orders.device) as fresh:
-            return fresh.submit(carry_out, unit, orders).result()
     interrupted = _every(POLL, lambda: _is_to_stop(orders))
     if distributed.agree(interrupted()):
         return [LEFT] * len(unit)
+    if _spoiled:
+        with local_executor(1, orders.device) as fresh:
+            return fresh.submit(carry_out, unit, orders).result()
     store, dataset = RunStore(orders.store), _dataset(orders.dataset, unit[0].classes)
     outcomes = dict.fromkeys(unit, TRAINED)
     with contextlib.ExitStack() as stack:

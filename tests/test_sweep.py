@@ -291,6 +291,10 @@ def test_after_a_failure_on_a_gpu_a_unit_has_a_process_of_its_own(digits, runs, 
     for run in runs[:2]:
         assert sweep.carry_out((run,), orders) == ["RuntimeError: illegal memory access"]
     assert started == [(1, device)] * fresh
+    orders.stop.touch()
+    monkeypatch.setattr(sweep, "_spoiled", device == "cuda")
+    assert sweep.carry_out((runs[2],), orders) == [sweep.LEFT]
+    assert started == [(1, device)] * fresh  # no process is started to be told to stop
 
 
 def test_an_error_is_told_after_what_led_to_it():
