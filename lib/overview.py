@@ -80,7 +80,6 @@ def verdicts() -> str:
     own = columns["paper", "cifar10"]
     shown = pictured(list(own.values()))
     sides = " and ".join(f"profile `{study.profile.name}`" for study in shown)
-    found = [line for study in own.values() for line in _findings(study)]
     parts = [
         _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
         f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
@@ -88,8 +87,9 @@ def verdicts() -> str:
         "A verdict, its headline's mean, with the 95 % interval where it is asked of that, and what became of all "
         f"criteria (version {CRITERIA_VERSION}). The headline decides first; photographs (\\*) have their own:",
         _table(["headline", "paper", "must be at least"], _headlines(columns.values())),
-        "What the runs at the paper's size say of what the paper leaves open:",
-        "\n".join(found) or "- not run",
+        "<details><summary>What the runs at the paper's size say of what the paper leaves open</summary>",
+        "\n".join(_findings(own.values())) or "- not run",
+        "</details>",
         " ".join(_sources(columns)),
     ]
     return _block("verdicts", "\n\n".join(parts))
@@ -144,13 +144,17 @@ def _headlines(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
     return rows
 
 
-def _findings(study: Study) -> list[str]:
-    """What came of the choices that were tried both ways, as a list's lines."""
-    rows = deviations(study.claim.name, study.profile, study.data, study.frame)
-    rows = rows[rows["what came of it"] != "—"]
-    title = study.claim.title.lower()  # the same choice may bear on several claims, each with runs of its own
-    found = zip(rows["what"], rows["what came of it"], strict=True)
-    return [f"- **{what}** ({title}): {came}." for what, came in found]
+def _findings(studies: Iterable[Study]) -> list[str]:
+    """What came of the choices that were tried both ways, as a list's lines. A choice may bear on several claims, each
+    with runs of its own; what one claim has said another does not repeat."""
+    lines, told = [], []
+    for study in studies:
+        rows = deviations(study.claim.name, study.profile, study.data, study.frame)
+        for what, came in zip(rows["what"], rows["what came of it"], strict=True):
+            if came != "—" and not any(came in earlier for earlier in told):
+                lines.append(f"- **{what}** ({study.claim.title.lower()}): {came}.")
+                told.append(came)
+    return lines
 
 
 def _sources(columns: dict[tuple[str, str], dict[str, Study]]) -> list[str]:

@@ -1,3 +1,5 @@
+import itertools
+
 from lib import overview, plots
 from lib.claims import CLAIMS
 from lib.study import recorded_study
@@ -13,6 +15,13 @@ def test_the_readme_quotes_the_last_bench():
     """Where it does not: make readme."""
     assert "img/s" in overview.speeds()
     assert overview.speeds() in overview.README.read_text()
+
+
+def test_no_finding_is_told_twice():
+    found = overview._findings([recorded_study(claim) for claim in CLAIMS])
+    told = [line.partition("): ")[2].rstrip(".") for line in found]
+    assert len(told) > 1
+    assert not any(one in other for one, other in itertools.permutations(told, 2))
 
 
 def _arms(runs):
