@@ -141,12 +141,11 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     rows = runs[(runs["group"] == "Table 1, true labels") & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
     parts = []
     for model, part in rows.groupby("model", sort=False):
-        by_coefficient = part.dropna(subset="test_accuracy").groupby("weight_decay")["test_accuracy"]
-        values = {coefficient: each.astype(float) for coefficient, each in by_coefficient}
-        each = ", ".join(
-            f"{percent(part.mean())} with {name:g} ({count(len(part), 'seed')})" for name, part in values.items()
-        )
-        parts += [f"{MODEL_NAMES[model]} {each}"] if len(values.keys() - {0.0}) > 1 else []
+        values = part.pivot(index="seed", columns="weight_decay", values="test_accuracy").astype(float)
+        values = values.dropna(axis=1, how="all").dropna()  # the seeds that ran with all: others differ by more
+        if len(values) and (values.columns > 0).sum() > 1:
+            each = ", ".join(f"{percent(mean)} with {name:g}" for name, mean in values.mean().items())
+            parts.append(f"{MODEL_NAMES[model]} {each} ({count(len(values), 'seed')})")
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
     return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
 
