@@ -142,7 +142,7 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     parts = []
     for model, part in rows.groupby("model", sort=False):
         values = part.pivot(index="seed", columns="weight_decay", values="test_accuracy").astype(float)
-        values = values.dropna(axis=1, how="all").dropna()  # the seeds that ran with all: others differ by more
+        values = values.dropna(axis=1, how="all").dropna()  # seeds that ran with all: the spread is no effect
         if len(values) and (values.columns > 0).sum() > 1:
             each = ", ".join(f"{percent(mean)} with {name:g}" for name, mean in values.mean().items())
             parts.append(f"{MODEL_NAMES[model]} {each} ({count(len(values), 'seed')})")
