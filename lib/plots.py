@@ -135,7 +135,7 @@ def forest(rows: pd.DataFrame) -> Figure:
         for place, row in enumerate(part.itertuples()):
             left, right = max(row.required_low, low), min(row.required_high, most)
             axes.barh(place, right - left, left=left, height=0.8, color="0.88", edgecolor="0.75", zorder=0)
-            _dots(axes, np.asarray(row.values, dtype=float), place + 0.16, markersize=3.5)
+            _seeds(axes, np.asarray(row.values, dtype=float), place + 0.16, (low, high))
             _whiskers(axes, place, row.ours, row.interval_low, row.interval_high, (low, high), OURS)
             recorded = row.recorded, row.recorded_low, row.recorded_high
             _whiskers(axes, place - 0.24, *recorded, (low, high), FULL)
@@ -165,12 +165,24 @@ def settle(figure: Figure) -> Figure:
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Axis limits around all but the intervals, which may be as wide as a seed or two leave them."""
-    columns = ["ours", "recorded", "paper", "required_low", "required_high"]
-    numbers = [*rows[columns].to_numpy(dtype=float).ravel(), *(value for values in rows["values"] for value in values)]
-    finite = np.array([number for number in numbers if np.isfinite(number)])
-    room = max(np.ptp(finite) * 0.25, 0.01)
-    return finite.min() - room, finite.max() + room
+    """Axis limits around means, the paper's values, margins, and seeds no farther out than those lie apart: a share of
+    next to nothing has no bound. Intervals have no say, they may be as wide as a seed or two leave them."""
+    numbers = rows[["ours", "recorded", "paper", "required_low", "required_high"]].to_numpy(dtype=float)
+    numbers = numbers[np.isfinite(numbers)]
+    seeds = np.array([value for values in rows["values"] for value in values if np.isfinite(value)])
+    reach = np.ptp(numbers)
+    numbers = np.append(numbers, seeds.clip(numbers.min() - reach, numbers.max() + reach))
+    room = max(np.ptp(numbers) * 0.25, 0.01)
+    return numbers.min() - room, numbers.max() + room
+
+
+def _seeds(axes: Axes, values: np.ndarray, place: float, limits: tuple[float, float]) -> None:
+    """A row's seeds as small dots; an arrowhead where there are others beyond the axis."""
+    low, high = limits
+    _dots(axes, np.where((low <= values) & (values <= high), values, np.nan), place, markersize=3.5)
+    for end, beyond, mark in ((low, values < low, "<"), (high, values > high, ">")):
+        if beyond.any():
+            axes.plot(end, place, mark, color=COLORS[0], markersize=5, clip_on=False)
 
 
 def _whiskers(axes: Axes, place: float, mean: float, low: float, high: float, limits, style: dict) -> None:

@@ -128,7 +128,7 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
         frames.append(frame[frame["headline"]] if headlines else frame)
     rows = pd.concat(frames, ignore_index=True).rename(columns={"criterion": "name"})
     which = "the headline of each claim" if headlines else "every criterion"
-    text = "Black: mean and 95 % interval, arrowhead: it goes on. Dots: seeds. Hollow: paper. Shaded: margin."
+    text = "Black: mean and 95 % interval. Dots: seeds. Arrowheads: beyond the axis. Hollow: paper. Shaded: margin."
     text += "" if headlines else " What is asked of each seed has no interval."
     found = (f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples())
     alt = f"Forest plot of {which}: {'; '.join(found)}"

@@ -79,6 +79,19 @@ def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on(
     assert "s" in [line.get_marker() for line in second.lines if np.isfinite(line.get_xdata()).all()]
 
 
+def test_a_seed_far_out_is_an_arrowhead_and_leaves_the_others_apart():
+    row = {"name": "x", "quantity": "share", "ours": 1.67, "paper": 0.93, "required_low": 0.87, "required_high": np.inf}
+    row |= dict.fromkeys(["interval_low", "interval_high", "recorded", "recorded_low", "recorded_high"], np.nan)
+    axes = plots.forest(pd.DataFrame([row | {"values": (0.88, 1064.0)}])).axes[0]
+    low, high = axes.get_xlim()
+    assert low < 0.87
+    assert 1.67 < high < 4
+    seeds = [line for line in axes.lines if line.get_color() == plots.COLORS[0]]
+    assert [line.get_marker() for line in seeds] == ["o", ">"]
+    assert [x for x in seeds[0].get_xdata() if np.isfinite(x)] == [0.88]
+    assert list(seeds[1].get_xdata()) == [high]
+
+
 def test_corruption_curves_draw_means_and_seeds():
     rates, errors = [0, 0, 1, 1], [0.2, 0.4, 0.8, 1.0]
     frame = pd.DataFrame({"model": "alexnet", "seed": [0, 1, 0, 1], "label_corruption": rates, "error": errors})
