@@ -35,6 +35,10 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     6: "no criterion changed; among the paper's numbers Fig. 1b's margins are scaled to how far each network's curve "
     "rises, since Inception's would have passed a flat one, and an effect counts as replicated only in the paper's "
     "direction; after runs of every profile were seen",
+    7: "what version 3 says of networks that did not fit holds of those on random labels, too, which leave undecided "
+    "whether they are at chance and whether test errors grow; a network that learned nothing with a regularizer leaves "
+    "undecided what is lost without; one that did, but did not fit, is named and decides as before; after runs of "
+    "every profile were seen; no margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
@@ -126,7 +130,7 @@ class Claim:
     title: str
     statement: str
     criteria: Callable[[pd.DataFrame, float], Criteria]
-    comparisons: Callable[[pd.DataFrame], Iterator[Comparison]] = lambda frame: iter(())
+    comparisons: Callable[[pd.DataFrame, float], Iterator[Comparison]] = lambda frame, chance: iter(())
 
 
 def arm(frame: pd.DataFrame, group: str, name: str, model: str, column: str) -> pd.Series:
@@ -165,11 +169,14 @@ def at_chance(
     chance: float,
     published: float,
     runs: tuple[str, str],
+    unsettled: str,
     margin: Margin = MARGINS["chance"],
 ) -> Criterion:
-    """The criterion that values are those of guessing, on average within a margin."""
+    """The criterion that values are those of guessing, on average within a margin; unsettled: by unfitted runs, which
+    might as well have learned nothing at all."""
     bounds = chance - margin.value, chance + margin.value
-    return Criterion(what, quantity, runs, values, margin.why, *bounds, published, mean_interval(values))
+    interval = mean_interval(values)
+    return Criterion(what, quantity, runs, values, margin.why, *bounds, published, interval, unsettled=unsettled)
 
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
@@ -184,7 +191,8 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
         if model != "inception":
             yield fits(f"{label} fits random labels", (group, model), train, table1["train_accuracy"][model])
         what, published = f"{label} trained on random labels is at chance", table1["test_accuracy"][model]
-        yield at_chance(what, "test accuracy", test, chance, published, (group, model))
+        unsettled = unfitted(rows_of(frame, group, group, model))
+        yield at_chance(what, "test accuracy", test, chance, published, (group, model), unsettled)
     yield from _times_to_fit(frame)
 
 
@@ -256,8 +264,9 @@ def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
         least = rows.groupby("seed")["train_accuracy"].apply(lambda part: part.astype(float).min(skipna=False))
         yield fits(f"{label} fits at every corruption rate, its least", runs, least)
         reference = errors[(errors["model"] == model) & (errors["corruption"] == 1)]["test_error"].iloc[0]
+        what, noise = f"{label} is at chance at full corruption", rows_of(frame, "corruption", "1", model)
         error = 1 - arm(frame, "corruption", "1", model, "test_accuracy")
-        yield at_chance(f"{label} is at chance at full corruption", "test error", error, 1 - chance, reference, runs)
+        yield at_chance(what, "test error", error, 1 - chance, reference, runs, unfitted(noise))
 
 
 def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: pd.DataFrame, headline) -> Criterion:
@@ -269,7 +278,9 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
     values = pd.Series({seed: rank_correlation(*each) for seed, each in curves.items()}, dtype=float)
     what, margin = f"{what} grows with the corruption rate", MARGINS["steady"]
     reference = rank_correlation(curve["corruption"], curve.iloc[:, 2])
-    how = {"headline": headline, "unsettled": _never(curves.values(), margin.value)}
+    never = _never(curves.values(), margin.value)  # of times; where one never came no run has fitted, either
+    unsettled = never if column == "overfit_time" else unfitted(rows[rows["seed"].isin(curves)], unit="runs")
+    how = {"headline": headline, "unsettled": unsettled}
     return Criterion(what, "rank correlation", runs, values, margin.why, margin.value, math.inf, reference, **how)
 
 
@@ -283,7 +294,7 @@ def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
     return f"never at {never} of {len(curves[0][1])} rates"
 
 
-def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     group = "Table 1, true labels"
     published = paper.table1().query("labels == 'true'").set_index(["model", "arm"])["test_accuracy"]
     for model, rows in frame[frame["group"] == group].groupby("model", sort=False):
@@ -299,23 +310,42 @@ def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
                 published.get((model, name), math.nan),
                 published[model, "none"],
                 headline=(model, name) == ("inception", "random crop + weight decay"),
-                unsettled=unfitted(off),
-                caveat=caveat(on),
+                **fitting(on, off, chance),
             )
 
 
-def caveat(rows: pd.DataFrame, which: str = "with it") -> str:
-    """What is to be said where the runs with something did not all fit: longer ones might gain more by it."""
-    text = unfitted(rows)
-    return f"{which}: {text}" if text else ""
+def fitting(
+    on: pd.DataFrame,
+    off: pd.DataFrame,
+    chance: float,
+    names: tuple[str, str] = ("with it", "without it"),
+    margins: tuple[str, str] = ("fitted", "chance"),
+) -> dict[str, str]:
+    """What is to be said of the fit of a comparison's arms: what leaves it unsettled, and a caveat.
+
+    What runs without something lack in test accuracy is not for generalization alone where they did not fit, and what
+    they keep of it says nothing where those with it learned nothing. That these learned but did not fit is no more
+    than a caveat: longer ones might gain more by it.
+    """
+    fitted, guessing = (MARGINS[name] for name in margins)
+    nothing = _below(on, chance + guessing.value, f"{names[0]}: learned nothing")
+    unsettled = unfitted(off, names[1], fitted) or nothing
+    return {"unsettled": unsettled, "caveat": "" if nothing else unfitted(on, names[0], fitted)}
 
 
-def unfitted(rows: pd.DataFrame, margin: Margin = MARGINS["fitted"]) -> str:
-    """What is to be said where not all of an arm's runs fitted their training images: what they lack in test accuracy
-    is then not for generalization alone."""
-    accuracy = rows["train_accuracy"].astype(float).dropna()
-    failed = (accuracy < margin.value).sum()
-    return f"did not fit in {failed} of {len(accuracy)} seeds" if failed else ""
+def unfitted(rows: pd.DataFrame, which: str = "", margin: Margin = MARGINS["fitted"], unit: str = "seeds") -> str:
+    """In how many of its runs a network did not fit its training images; '' where it did in all.
+
+    which: the runs' name, where it is needed.
+    """
+    return _below(rows, margin.value, f"{which}: did not fit" if which else "did not fit", unit)
+
+
+def _below(rows: pd.DataFrame, accuracy: float, text: str, unit: str = "seeds") -> str:
+    """A text and in how many of its runs a network stayed below a training accuracy; '' where it did in none."""
+    accuracies = rows["train_accuracy"].astype(float).dropna()
+    failed = (accuracies < accuracy).sum()
+    return f"{text} in {failed} of {len(accuracies)} {unit}" if failed else ""
 
 
 def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
@@ -323,7 +353,7 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
         train = arm(frame, row.group, "none", row.model, "train_accuracy")
         text = f"{MODEL_NAMES[row.model]} fits true labels with every regularizer off"
         yield fits(text, (row.group, row.model), train, row.train_accuracy)
-    yield from (each.criterion(chance) for each in _explicit_comparisons(frame))
+    yield from (each.criterion(chance) for each in _explicit_comparisons(frame, chance))
     for row in paper.table4().dropna(subset="train_accuracy").itertuples():
         # A failure to converge is no criterion: earlier replications did converge. It is shown beside the paper.
         values = arm(frame, "Table 4", row.arm, row.model, paper.table4_column(row.arm))
@@ -331,7 +361,7 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
         yield fits(text, ("Table 4", row.model), values, row.train_accuracy)
 
 
-def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     table1 = paper.table1().query("labels == 'true' and arm == 'none'").set_index("model")["test_accuracy"]
     on, off = ("batch norm", "on", "inception"), ("batch norm", "off", "inception_no_bn")
     yield Comparison(
@@ -342,8 +372,7 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
         MARGINS["marginal"],
         *(table1[each[2]] for each in (on, off)),
         headline=True,
-        unsettled=unfitted(rows_of(frame, *off)),
-        caveat=caveat(rows_of(frame, *on)),
+        **fitting(rows_of(frame, *on), rows_of(frame, *off), chance),
     )
     fig2b = dict(iter(paper.fig2b().query("split == 'test'").groupby("model")))
     for model in CORRUPTION_MODELS:
@@ -365,8 +394,8 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
             arms = [("optimizer", each, model) for each in ("SGD", name)]
             values = (arm(frame, *each, "test_accuracy") for each in arms)
             rows = [rows_of(frame, *each) for each in arms]
-            how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "unsettled": unfitted(rows[1])}
-            how |= {"without": "with the latter", "caveat": caveat(rows[0], "with SGD")}
+            how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "without": "with the latter"}
+            how |= fitting(*rows, chance, ("with SGD", "with the latter"))
             yield Comparison(f"{MODEL_NAMES[model]}, SGD against {name}", ("optimizer", model), *values, **how)
 
 
@@ -375,7 +404,7 @@ def _implicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
     values = arm(frame, "batch norm", "off", "inception_no_bn", "train_accuracy")
     runs, what = ("batch norm", "inception_no_bn"), "Inception without batch norm fits true labels"
     yield fits(what, runs, values, reference["inception_no_bn"])
-    yield from (each.criterion(chance) for each in _implicit_comparisons(frame))
+    yield from (each.criterion(chance) for each in _implicit_comparisons(frame, chance))
 
 
 CLAIMS = {

@@ -108,9 +108,8 @@ class Comparison:
     paired: the seeds share images and batches, so that their differences can be taken one by one.
     margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
         the gain must not exceed, or where is_gain must reach.
-    unsettled: as a criterion's.
-    without: how the runs without it are called, which unsettled is about; '' where it is about both.
-    caveat: a criterion's.
+    unsettled, caveat: as a criterion's.
+    without: how the runs without it are called.
     """
 
     text: str
@@ -207,7 +206,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
     Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
     claim), margin (a difference), p_equivalence (NaN where a gain is asked for), share, share_low, share_high,
-    detectable, paper (its difference), paper_share, unsettled, without, caveat.
+    detectable, paper (its difference), paper_share, unsettled, caveat.
     """
     rows = []
     for each in comparisons:
@@ -223,8 +222,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"p_equivalence": math.nan if each.is_gain else equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": each.paper_share, "unsettled": each.unsettled, "without": each.without}
-            | {"caveat": each.caveat}
+            | {"paper_share": each.paper_share, "unsettled": each.unsettled, "caveat": each.caveat}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

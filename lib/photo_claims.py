@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lib import paper
-from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, rows_of, share_batches, unfitted
+from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, fitting, rows_of, share_batches, unfitted
 from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.profiles import PHOTOGRAPHS, V3
 from lib.splits import SPLITS
@@ -30,26 +30,28 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     train, test = (arm(frame, group, group, V3, f"{split}_accuracy") for split in SPLITS)
     runs, margin = (group, V3), MARGINS["fitted, ImageNet"]
     yield fits(f"{NAME} fits random labels", runs, train, row["train_top1"], margin, headline=True)
+    unsettled = unfitted(rows_of(frame, group, group, V3), margin=margin)
     what, margin = f"{NAME} trained on random labels is at chance", MARGINS["chance, ImageNet"]
-    yield at_chance(what, "test accuracy", test, chance, row["test_top1"], runs, margin)
+    yield at_chance(what, "test accuracy", test, chance, row["test_top1"], runs, unsettled, margin)
 
 
-def _explicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     group = "Table 2, true labels"
     published = paper.table2().query("labels == 'true'").set_index("arm")["test_top1"]
     off = rows_of(frame, group, "none", V3)
     for name in published.index.drop("none"):
+        on = rows_of(frame, group, name, V3)
         yield Comparison(
             f"{NAME}, {name}",
             (group, V3),
             *(arm(frame, group, each, V3, "test_accuracy") for each in (name, "none")),
-            share_batches(rows_of(frame, group, name, V3), off),
+            share_batches(on, off),
             MARGINS["kept, ImageNet"],
             published[name],
             published["none"],
             headline=name == published.index[0],
             paper_chance=IMAGENET_CHANCE,
-            unsettled=unfitted(off, MARGINS["fitted, ImageNet"]),
+            **fitting(on, off, chance, margins=("fitted, ImageNet", "chance, ImageNet")),
         )
 
 
@@ -58,10 +60,10 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
         text = f"{NAME} fits {row.labels} labels with {'every regularizer off' if row.arm == 'none' else row.arm}"
         train, margin = arm(frame, row.group, row.arm, V3, "train_accuracy"), MARGINS["fitted, ImageNet"]
         yield fits(text, (row.group, V3), train, row.train_top1, margin)
-    yield from (each.criterion(chance) for each in _explicit_comparisons(frame))
+    yield from (each.criterion(chance) for each in _explicit_comparisons(frame, chance))
 
 
-def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
+def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     group = "early stopping"
     for row in paper.table2().dropna(subset="best_test_top1").itertuples():
         last, best, chosen = (
@@ -72,13 +74,13 @@ def _implicit_comparisons(frame: pd.DataFrame) -> Iterator[Comparison]:
         seen = {"paper_on": row.best_test_top1, "paper_off": row.test_top1, "headline": row.arm != "none"}
         few = rows_of(frame, group, row.arm, V3)["test_size"].dropna()  # their maximum over the epochs flatters
         flatters = f"epochs were judged by {few.iloc[0]:.0f} images" if len(few) else ""
-        seen |= {"unsettled": flatters, "without": ""}
+        seen |= {"unsettled": flatters}
         yield Comparison(f"{text}, stopping at the best test epoch", (group, V3), best, last, **how, **seen)
         yield Comparison(f"{text}, stopping where held-out images say", (group, V3), chosen, last, **how)
 
 
 def _implicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
-    yield from (each.criterion(chance) for each in _implicit_comparisons(frame))
+    yield from (each.criterion(chance) for each in _implicit_comparisons(frame, chance))
 
 
 PHOTO_CLAIMS = {

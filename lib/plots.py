@@ -123,14 +123,15 @@ def forest(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: name, quantity, values (of the seeds), ours, interval_low, interval_high, paper, required_low,
-            required_high; recorded, recorded_low, recorded_high, the same of the recorded runs, or NaN.
+            required_high, unsettled ('' where the runs can say something); recorded, recorded_low, recorded_high, the
+            same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
     rooms = [len(part) + 0.3 for _, part in panels]  # in rows; a panel's axis and the legend come on top
     figure = Figure(figsize=(10, 0.3 + 0.35 * len(panels) + 0.22 * sum(rooms)))
     grid = figure.subplots(len(panels), 1, height_ratios=rooms, squeeze=False)[:, 0]
     for axes, (quantity, part) in zip(grid, panels, strict=True):
-        low, high = _limits(part)
+        low, high = _limits(part, quantity in AT_MOST_ONE)
         most = 1.0 if quantity in AT_MOST_ONE else high
         for place, row in enumerate(part.itertuples()):
             left, right = max(row.required_low, low), min(row.required_high, most)
@@ -164,16 +165,22 @@ def settle(figure: Figure) -> Figure:
     return figure
 
 
-def _limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Axis limits around means, the paper's values, margins, and seeds no farther out than those lie apart: a share of
-    next to nothing has no bound. Intervals have no say, they may be as wide as a seed or two leave them."""
-    numbers = rows[["ours", "recorded", "paper", "required_low", "required_high"]].to_numpy(dtype=float)
-    numbers = numbers[np.isfinite(numbers)]
-    seeds = np.array([value for values in rows["values"] for value in values if np.isfinite(value)])
+def _limits(rows: pd.DataFrame, is_bounded: bool) -> tuple[float, float]:
+    """Axis limits around the paper's values, margins and means, and seeds no farther out than those lie apart; means
+    that say nothing, no farther, either, where the quantity has no bound, as a share of next to nothing has none.
+    Intervals have no say, they may be as wide as a seed or two leave them."""
+    means, settled = ["ours", "recorded"], is_bounded | (rows["unsettled"] == "")
+    numbers = _finite(rows[["paper", "required_low", "required_high"]], rows.loc[settled, means])
+    others = _finite(rows[means], *map(np.array, rows["values"]))
     reach = np.ptp(numbers)
-    numbers = np.append(numbers, seeds.clip(numbers.min() - reach, numbers.max() + reach))
+    numbers = np.append(numbers, others.clip(numbers.min() - reach, numbers.max() + reach))
     room = max(np.ptp(numbers) * 0.25, 0.01)
     return numbers.min() - room, numbers.max() + room
+
+
+def _finite(*arrays) -> np.ndarray:
+    numbers = np.concatenate([np.asarray(array, dtype=float).ravel() for array in arrays])
+    return numbers[np.isfinite(numbers)]
 
 
 def _seeds(axes: Axes, values: np.ndarray, place: float, limits: tuple[float, float]) -> None:
@@ -186,8 +193,8 @@ def _seeds(axes: Axes, values: np.ndarray, place: float, limits: tuple[float, fl
 
 
 def _whiskers(axes: Axes, place: float, mean: float, low: float, high: float, limits, style: dict) -> None:
-    """A mean and its interval; an arrowhead where the interval goes on beyond the axis."""
-    axes.plot(mean, place, **style)
+    """A mean, if it is on the axis, and its interval; an arrowhead where the interval goes on beyond the axis."""
+    axes.plot(mean if limits[0] <= mean <= limits[1] else np.nan, place, **style)
     if np.isfinite([low, high]).all():
         ends = np.clip([low, high], *limits)
         axes.plot(ends, [place, place], color=style["color"], linewidth=1.6)

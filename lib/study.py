@@ -82,7 +82,7 @@ class Study:
     @functools.cached_property
     def comparisons(self) -> pd.DataFrame:
         """One row per comparison with and without something, see criteria.comparisons_frame."""
-        return comparisons_frame(self.claim.comparisons(self.frame), self.chance)
+        return comparisons_frame(self.claim.comparisons(self.frame, self.chance), self.chance)
 
     @functools.cached_property
     def agreement(self) -> pd.DataFrame:

@@ -221,9 +221,7 @@ def _runs(study: Study, row) -> str:
 
 def _comparison_row(row, study: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
-    what = f"{row.without}: " if row.without else ""
-    notes = [row.caveat, f"{what}{row.unsettled}" if row.unsettled else ""]
-    told = "".join(f"<br><small>{note}</small>" for note in notes if note)
+    told = "".join(f"<br><small>{note}</small>" for note in (row.caveat, row.unsettled) if note)
     outside = row.low > row.margin or row.high < -row.margin
     equal = "✔" if row.p_equivalence < ALPHA / 2 else "✘" if outside else "?"
     return {

@@ -106,11 +106,20 @@ def never_fits_corrupted(rows):
 @pytest.mark.parametrize(
     ("claim", "spoil", "text"),
     [
-        ("implicit_regularization", set_where("train_accuracy", 0.9, arm="off"), "did not fit in 2 of 2 seeds"),
+        (
+            "implicit_regularization",
+            set_where("train_accuracy", 0.9, arm="off"),
+            "without it: did not fit in 2 of 2 seeds",
+        ),
         (
             "implicit_regularization",
             set_where("train_accuracy", 0.9, arm="full-batch gradient descent", model="mlp_1x512", seed=0),
-            "did not fit in 1 of 2 seeds",
+            "with the latter: did not fit in 1 of 2 seeds",
+        ),
+        (
+            "explicit_regularization",
+            set_where("train_accuracy", 0.1, arm="random crop", model="alexnet", seed=1),
+            "with it: learned nothing in 1 of 2 seeds",
         ),
         ("label_corruption", never_fits_corrupted, "never at 4 of 5 rates"),
     ],
@@ -123,6 +132,22 @@ def test_what_did_not_fit_leaves_a_criterion_undecided(claim, spoil, text):
     assert result == "inconclusive"
     fails = [text for text in failing if "without batch norm fits" in text]
     assert len(failing) == 1 + len(fails)
+
+
+def test_networks_that_did_not_fit_random_labels_may_be_at_chance_for_want_of_training():
+    unfitted = set_where("train_accuracy", 0.7, group="random labels", model="alexnet", seed=1)
+    criteria, failing, _ = spoiled("randomization", unfitted)
+    row = criteria.set_index("criterion").loc["AlexNet trained on random labels is at chance"]
+    assert (row["holds"], row["otherwise"], row["unsettled"]) == ("undecided", "yes", "did not fit in 1 of 2 seeds")
+    assert len(failing) == 2  # that it fits, too
+
+
+def test_test_errors_of_networks_that_did_not_fit_grow_undecidedly():
+    unfitted = set_where("train_accuracy", 0.7, model="mlp_1x512", arm="0.5")
+    rows = spoiled("label_corruption", unfitted)[0].set_index("criterion")[["holds", "unsettled"]]
+    undecided = rows[rows["holds"] == "undecided"]["unsettled"].to_dict()
+    assert undecided == {"MLP 1x512: test error grows with the corruption rate": "did not fit in 2 of 10 runs"}
+    assert rows.loc["MLP 1x512 is at chance at full corruption", "holds"] == "yes"  # it fits wholly random labels
 
 
 @pytest.mark.parametrize(
@@ -226,7 +251,9 @@ def test_margins_are_the_papers_own_numbers():
 
 
 def test_every_row_of_table_1_is_compared_and_dropout_too():
-    frame_ = comparisons_frame(CLAIMS["explicit_regularization"].comparisons(frame("explicit_regularization")), CHANCE)
+    frame_ = comparisons_frame(
+        CLAIMS["explicit_regularization"].comparisons(frame("explicit_regularization"), CHANCE), CHANCE
+    )
     published = paper.table1().query("labels == 'true' and arm != 'none'")
     names = {f"{MODEL_NAMES[row.model]}, {row.arm}" for row in published.itertuples()}
     assert names <= set(frame_["comparison"])

@@ -144,12 +144,16 @@ def grows(rates, times):
     return of_each([spearman(rates, list(seed)) for seed in times], STEADY)
 
 
-def share(on, off, paired, trains):
+def unless(is_unsettled, holds):
+    return "undecided" if is_unsettled and holds != "not run" else holds
+
+
+def share(on, off, paired, trains, trains_with):
     """The share that remains, its bounds, and whether it is above the margin; undecided where some without it did not
-    fit what they were trained on."""
-    if (known(trains) < FITTED).any():
-        mean, bounds, holds = share(on, off, paired, ())
-        return mean, bounds, holds if holds == "not run" else "undecided"
+    fit what they were trained on, or some with it learned nothing."""
+    if (known(trains) < FITTED).any() or (known(trains_with) < CHANCE + NEAR_CHANCE).any():
+        mean, bounds, holds = share(on, off, paired, (), ())
+        return mean, bounds, unless(True, holds)
     both = ~np.isnan(on) & ~np.isnan(off)
     on, off = np.array(on)[both], np.array(off)[both]
     if len(on) < 2:
@@ -167,7 +171,11 @@ def randomization(profile):
     for net in NETS:
         if net != "inception":
             result.append(of_each(evidence.get("random labels", "random labels", net, final("train_accuracy")), FITTED))
-        result.append(at_chance(evidence.get("random labels", "random labels", net, final("test_accuracy"))))
+        train, test = (
+            evidence.get("random labels", "random labels", net, final(f"{split}_accuracy"))
+            for split in ("train", "test")
+        )
+        result.append(unless((known(train) < FITTED).any(), at_chance(test)))
     times = {name: np.array(evidence.get(group, name, "inception", clock)) for name in FIVE}
     others = np.max([times[name] for name in FIVE if name != "random labels"], axis=0)
     result.append(ratio(times["random labels"] / others, 1, math.inf))
@@ -184,10 +192,15 @@ def label_corruption(profile):
             np.array([evidence.get("corruption", f"{rate:g}", net, read) for rate in rates]).T for read in reads
         )
         errors = [spearman(rates, list(-seed)) for seed in tests]
-        headline = errors if net == "inception" else headline
-        result += [of_each(errors, STEADY), grows(rates, times)]
-        result += [of_each([seed.min() for seed in trains], FITTED), at_chance(1 - tests[:, -1], 1 - CHANCE)]
-    return result, headline, of_each(headline, STEADY), None
+        ran = ~np.isnan(tests).any(axis=1)
+        result += [unless((trains[ran] < FITTED).any(), of_each(errors, STEADY)), grows(rates, times)]
+        headline = (errors, result[-2]) if net == "inception" else headline
+        last = at_chance(1 - tests[:, -1], 1 - CHANCE)
+        result += [
+            of_each([seed.min() for seed in trains], FITTED),
+            unless((known(trains[:, -1]) < FITTED).any(), last),
+        ]
+    return result, *headline, None
 
 
 def explicit_regularization(profile):
@@ -197,8 +210,8 @@ def explicit_regularization(profile):
     for where in [key for key in evidence.arms if key[0] == group and key[1] != "none"]:
         none = (group, "none", where[2])
         on, off = (evidence.get(*key, final("test_accuracy")) for key in (where, none))
-        trains = evidence.get(*none, final("train_accuracy"))
-        mean, bounds, holds = share(on, off, evidence.setting(*where) == evidence.setting(*none), trains)
+        trains = [evidence.get(*key, final("train_accuracy")) for key in (none, where)]
+        mean, bounds, holds = share(on, off, evidence.setting(*where) == evidence.setting(*none), *trains)
         result.append(holds)
         if where[1:] == ("random crop + weight decay", "inception"):
             head = [mean], holds, bounds
@@ -216,8 +229,8 @@ def implicit_regularization(profile):
     on, off = ("batch norm", "on", "inception"), ("batch norm", "off", "inception_no_bn")
     result = [of_each(evidence.get(*off, final("train_accuracy")), FITTED)]
     values = (evidence.get(*each, final("test_accuracy")) for each in (on, off))
-    trains = evidence.get(*off, final("train_accuracy"))
-    mean, bounds, headline = share(*values, evidence.setting(*on) == evidence.setting(*off), trains)
+    trains = [evidence.get(*each, final("train_accuracy")) for each in (off, on)]
+    mean, bounds, headline = share(*values, evidence.setting(*on) == evidence.setting(*off), *trains)
     result.append(headline)
     for net in ("inception", "alexnet", "mlp_1x512"):
         for best in (chosen_epoch, lambda history: np.nanargmax(history["test_accuracy"])):
@@ -227,8 +240,8 @@ def implicit_regularization(profile):
     for where in [key for key in evidence.arms if key[0] == "optimizer" and key[1] != "SGD"]:
         sgd = ("optimizer", "SGD", where[2])
         values = (evidence.get(*each, final("test_accuracy")) for each in (sgd, where))
-        trains = evidence.get(*where, final("train_accuracy"))
-        result.append(share(*values, evidence.setting(*sgd) == evidence.setting(*where), trains)[2])
+        trains = [evidence.get(*each, final("train_accuracy")) for each in (where, sgd)]
+        result.append(share(*values, evidence.setting(*sgd) == evidence.setting(*where), *trains)[2])
     return result, [mean], headline, bounds
 
 
