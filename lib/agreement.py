@@ -178,10 +178,9 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
     frame = with_test_errors(with_relative_time(frame[frame["group"] == "corruption"]), PAPER_CHANCE)
-    parts = (
-        ("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time"),
-        ("Fig. 1c", "test error", paper.fig1c(), "test_error", "accuracy", "largest"),
-    )
+    parts = [("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time")]
+    for column, text in READINGS.items():
+        parts.append(("Fig. 1c", f"test error on {text}", paper.fig1c(), column, "accuracy", "largest"))
     for source, what, curves, column, mean, largest in parts:
         for model, curve in curves.groupby("model", sort=False):
             gaps = _gaps(frame[frame["model"] == model], curve, column)
@@ -346,22 +345,26 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
     trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
     two differ; and how far the relative times to overfit lie from Fig. 1b's, at all rates above 0. From claim 2's
-    arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size.
+    arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size. Runs that
+    learned nothing are left out: their error is that of guessing on any labels, and tells of neither.
 
-    Columns: model, variant, rates (how many between 0 and 1), seeds (at the rate that has the fewest), relative_time
-    and each of READINGS, the mean absolute differences, and the largest under the same name with 'largest_' before it.
+    Columns: model, variant, rates (how many between 0 and 1), seeds (at the rate that has the fewest), left_out (how
+    many runs), relative_time and each of READINGS, the mean absolute differences, and the largest under the same name
+    with 'largest_' before it.
     """
     times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
     result = []
     full = frame[frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")]
-    for (model, group), rows in full.groupby(["model", "group"], sort=False):
-        rows = with_test_errors(with_relative_time(rows), PAPER_CHANCE)
+    for (model, group), every in full.groupby(["model", "group"], sort=False):
+        rows = with_test_errors(with_relative_time(every), PAPER_CHANCE)
+        rows = rows[rows["train_accuracy"] > PAPER_CHANCE + MARGINS["chance"].value]
         by_rate = rows[rows["label_corruption"] > 0].groupby("label_corruption")
         gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
         gaps.loc[gaps.index == 1, list(READINGS)] = math.nan  # the same there
         if len(gaps):
             counts = {"rates": (gaps.index < 1).sum(), "seeds": by_rate["seed"].nunique().min()}
+            counts["left_out"] = len(every) - len(rows)
             sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
             result.append({"model": model, "variant": variant_of(group)} | counts | sizes)
     return pd.DataFrame(result)

@@ -96,13 +96,17 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
         counts = ", ".join(f"{MODEL_NAMES[model]} {each.train:,}" for model, each in own.items())
         yield (
             "training images", f"{IMAGES[papers]['train']:,}", f"{counts}, the other networks all; stratified, another "
-            "subset for every seed; these runs end once they have fitted", "two CPU cores",
-            "lower test accuracy on true labels; fewer steps to fit",
+            "subset for every seed", "two CPU cores", "lower test accuracy on true labels; fewer steps to fit",
         )  # fmt: skip
-    if sizes.test:
+    tested = {sizes.test: ""} if sizes.test else {}
+    for model, each in own.items():
+        tested.setdefault(each.test, []).append(MODEL_NAMES[model])
+    for test, names in tested.items():
+        whose = f" of {' and '.join(names)}" if names else ""
         yield (
-            "test images", f"{IMAGES[papers]['test']:,}", f"{sizes.test:,} after every epoch, all at the end",
-            "two CPU cores", "curves over the epochs are noisier; final values are not",
+            "test images", f"{IMAGES[papers]['test']:,}", f"{test:,} after every epoch{whose}, all at the end",
+            "two CPU cores", "curves over the epochs are noisier, and with them the gain of stopping early; final "
+            "values are not",
         )  # fmt: skip
 
 
@@ -175,17 +179,28 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     models = profile.networks(dataset)
     ours = _listed({model: profile.settings[model].epochs for model in models}, models)
     shown = "" if dataset in PHOTOGRAPHS else f" (Fig. 1a shows {STATED['inception'].epochs})"
-    ends = runs.groupby(runs["group"].map(comparison_of), sort=False)["stop_when_fitted"].all()
-    if not ends.any():
+    which = _ending(runs)
+    if not which:
         return "epochs", f"not stated{shown}", ours, "not stated", "small once all is fitted"
-    which = "a run" if ends.all() else f"a run of {', '.join(ends.index[ends])}"
     why = "two CPU cores" if profile.stop_when_fitted else "how soon it fits is the question"
     return (
         "epochs", f"not stated{shown}", f"at most {ours}; {which} ends once its loss has been below {OVERFIT_LOSS:g} "
         "and every example fitted, if not always in the same epoch", why,
-        "the last learning rate is higher than the paper's, which may cost a little test accuracy; some examples may "
-        "be lost again in the last epoch",
+        "the last learning rate is higher than the paper's, the more so the sooner a run fits, as without "
+        "regularizers, which may cost a little test accuracy; some examples may be lost again in the last epoch",
     )  # fmt: skip
+
+
+def _ending(runs: pd.DataFrame) -> str:
+    """Which runs of a claim end once they have fitted, by comparison, and by network where not all of one do."""
+    ends = runs.groupby([runs["group"].map(comparison_of), "model"], sort=False)["stop_when_fitted"].all()
+    if ends.all():
+        return "a run"
+    parts = []
+    for name, each in ends.groupby(level=0, sort=False):
+        models = [MODEL_NAMES[model] for _, model in each.index[each]]
+        parts += [name if each.all() else f"{name} ({', '.join(models)})"] if models else []
+    return f"a run of {'; of '.join(parts)}" if parts else ""
 
 
 def _inception_v3(setting: Setting) -> Iterator[Row]:

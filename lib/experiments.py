@@ -37,6 +37,7 @@ VARIANTS = {  # of settings that the paper may not have had: for which networks,
 TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of networks and their training, not of images
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
+NOISE_OF_FIG_1C = "Fig. 1c at rate 1"  # group: random labels, with TRAINING_VARIANTS beside it
 UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
 V3_DROPOUT, V3_WEIGHT_DECAY = 0.2, 4e-5  # TF-Slim's defaults for Inception V3 at the time; the paper states neither
 
@@ -80,7 +81,8 @@ class Arm:
 
 def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 1: Inception under the five randomizations of Fig. 1a, on photographs under the two of Table 2; and random
-    labels for every network; with shuffled and random pixels that move across channels beside them."""
+    labels for every network; with shuffled and random pixels that move across channels beside them, and with Fig. 1c's
+    runs on random labels, which TRAINING_VARIANTS of them stand beside."""
     make, main, kinds = curve_run, "inception", RANDOMIZATIONS
     if dataset in PHOTOGRAPHS:
         make, main, kinds = base_run, V3, RANDOMIZATIONS[:2]
@@ -99,6 +101,10 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
             run = base_run(profile, dataset, DATA_CONTROL, seed)
             yield Arm("data control", "all images", run)
             yield Arm("data control", "bit-exact images only", replace(run, exact_only=True))
+        for model in CORRUPTION_MODELS if profile.variants and dataset not in PHOTOGRAPHS else ():
+            run = replace(curve_run(profile, dataset, model, seed), label_corruption=1.0)
+            for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
+                yield Arm(group_of(NOISE_OF_FIG_1C, name), "random labels", variant)
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:

@@ -17,9 +17,11 @@ from lib.experiments import (
     ACROSS_CHANNELS,
     DATA_CONTROL,
     DEFAULT_LRN,
+    NOISE_OF_FIG_1C,
     SLOWER,
     TUTORIAL_WEIGHTS,
     VARIANTS,
+    comparison_of,
     group_of,
     variant_of,
 )
@@ -53,7 +55,7 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
         PIXELS: _moved_pixels(runs),
         PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
         EXACT: _differences(exact, "without them: test accuracy"),
-    }
+    } | _alexnet_found(runs[runs["group"].map(comparison_of) == NOISE_OF_FIG_1C])
 
 
 def _moved_pixels(runs: pd.DataFrame) -> str:
@@ -114,6 +116,7 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     for row in distances[distances["rates"] > 0].itertuples() if len(distances) else ():
         gaps = " and ".join(f"{100 * getattr(row, name):.1f}" for name in READINGS)
         basis = f"{count(row.rates, 'rate')}, {count(row.seeds, 'seed')}"
+        basis += f", without {count(row.left_out, 'run')} that learned nothing" if row.left_out else ""
         parts.append(f"{network_name(row.model, row.variant)} {gaps} points ({basis})")
     text = f"mean distance from the paper's curve between rates 0 and 1, on {' and on '.join(READINGS.values())}"
     return f"{text}: {'; '.join(parts)}" if parts else "—"

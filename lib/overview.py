@@ -146,14 +146,15 @@ def _headlines(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
 
 def _findings(studies: Iterable[Study]) -> list[str]:
     """What came of the choices that were tried both ways, as a list's lines. A choice may bear on several claims, each
-    with runs of its own; what one claim has said another does not repeat."""
-    lines = []
+    with runs of its own; what one claim says in full another does not repeat."""
+    found = {}
     for study in studies:
         rows = deviations(study.claim.name, study.profile, study.data, study.frame)
         for what, came in zip(rows["what"], rows["what came of it"], strict=True):
-            if came != "—" and not any(came in line for line in lines):
-                lines.append(f"- **{what}** ({study.claim.title.lower()}): {came}.")
-    return lines
+            found.setdefault(came, f"- **{what}** ({study.claim.title.lower()}): {came}.")
+    return [
+        line for came, line in found.items() if came != "—" and not any(came in more for more in found.keys() - {came})
+    ]
 
 
 def _sources(columns: dict[tuple[str, str], dict[str, Study]]) -> list[str]:

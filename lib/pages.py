@@ -173,14 +173,30 @@ def verdict_box(study: Study) -> HTML:
     return HTML(f'<div class="verdict"><p>{html.escape(study.claim.statement)}</p>{"".join(lines)}</div>')
 
 
-def anchor(group: str, model: str) -> str:
-    """Where a page's list of runs has those of a group and network."""
-    return "runs-" + re.sub(r"[^a-z0-9]+", "-", f"{group} {model}".lower())
+def anchor(column: Study, page: Study, group: str, model: str) -> str:
+    """Where a page's lists of runs have those of a column, group and network."""
+    whose = "these" if column is page else "recorded"
+    return re.sub(r"[^a-z0-9]+", "-", f"runs {whose} {group} {model}".lower())
 
 
-def link(group: str, model: str) -> str:
-    """A link to the runs of a group and network."""
-    return f'<a href="#{anchor(group, model)}">runs</a>'
+def links(page: Study, group: str, model: str, *of: Study) -> str:
+    """Links to the runs of a group and network in each of a page's columns that has some, or in some columns only; a
+    dash where none has."""
+    listed = {name: each for name, each in columns(page).items() if not of or any(each is one for one in of)}
+    texts = {name: "runs" if len(listed) == 1 else name.partition(" ")[0] for name in listed}
+    return (
+        ", ".join(
+            f'<a href="#{anchor(each, page, group, model)}">{texts[name]}</a>'
+            for name, each in listed.items()
+            if _is_listed(each, page, group, model)
+        )
+        or "—"
+    )
+
+
+def _is_listed(column: Study, page: Study, group: str, model: str) -> bool:
+    """Whether a page lists runs of a column, group and network: of its own also that they are not run."""
+    return bool(column.keys(group, model) or (column is page and column.needed(group, model)))
 
 
 def runs_table(study: Study) -> HTML:
@@ -194,8 +210,8 @@ def runs_table(study: Study) -> HTML:
             if each is study and len(found) < len(part):
                 more = f"{len(part) - len(found)} more"
                 found.append({"group": group, "variant": more, "network": MODEL_NAMES[model], "record": MISSING})
-            if each is study:
-                found[0]["group"] = f'<span id="{anchor(group, model)}"></span>{group}'
+            if found:
+                found[0]["group"] = f'<span id="{anchor(each, study, group, model)}"></span>{group}'
             rows += found
         if rows:
             parts.append(table(pd.DataFrame(rows).fillna("—"), capital(name), long=True).data)

@@ -18,12 +18,25 @@ from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally, verdict
 from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
-from lib.pages import columns, heading, link, short_heading, show, table, word
+from lib.pages import columns, heading, links, short_heading, show, table, word
 from lib.profiles import V3
 from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study
-from lib.words import MISSING, capital, count, estimate, form_of, gap, in_points, interval, number, percent, points
+from lib.words import (
+    MISSING,
+    UNASKED,
+    capital,
+    count,
+    estimate,
+    form_of,
+    gap,
+    in_points,
+    interval,
+    number,
+    percent,
+    points,
+)
 
 BOUNDS = ["interval_low", "interval_high", "recorded_low", "recorded_high"]
 
@@ -137,13 +150,11 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
 def criteria_table(study: Study) -> HTML:
     """Every criterion: the range it must lie in and why, the paper's value, ours, and whether it holds."""
-    here = set(study.criteria[QUESTION].itertuples(index=False, name=None))
     rows, reasons, ours = [], set(), columns(study)
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(QUESTION).itertuples():
         why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": _must_be(row) + why, "paper": _papers(row)}
-        runs = link(row.group, row.model) if (row.criterion, row.quantity) in here else "—"
-        rows.append(values | _criterion_cells(row, ours, study.recorded) | {"runs": runs})
+        rows.append(values | _criterion_cells(row, ours, study.recorded) | {"runs": links(study, row.group, row.model)})
     return table(pd.DataFrame(rows))
 
 
@@ -172,7 +183,7 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
     runs of one of the studies shown already says so."""
     cells, key, runs = {}, (row.criterion, row.quantity), (row.group, row.model)
     for name, study in studies.items():
-        cells[name] = "not asked"
+        cells[name] = UNASKED
         if key in study.answers.index:
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
@@ -208,18 +219,12 @@ def comparisons_table(study: Study) -> HTML:
     tables = []
     for name, each in columns(study).items():
         if each.records or each is study:
-            rows = pd.DataFrame(_comparison_row(row, study) for row in each.comparisons.itertuples())
+            rows = pd.DataFrame(_comparison_row(row, study, each) for row in each.comparisons.itertuples())
             tables.append(table(rows, capital(name)).data)
     return HTML("".join(tables))
 
 
-def _runs(study: Study, row) -> str:
-    """A link to a row's runs on the study's page; a dash where its profile has none such."""
-    there = (study.frame["group"] == row.group) & (study.frame["model"] == row.model)
-    return link(row.group, row.model) if there.any() else "—"
-
-
-def _comparison_row(row, study: Study) -> dict[str, object]:
+def _comparison_row(row, page: Study, column: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
     told = "".join(f"<br><small>{note}</small>" for note in (row.caveat, row.unsettled) if note)
     outside = row.low > row.margin or row.high < -row.margin
@@ -233,7 +238,7 @@ def _comparison_row(row, study: Study) -> dict[str, object]:
         "p of equivalence": "—" if pd.isna(row.p_equivalence) else f"{_p(row.p_equivalence)} {equal}",
         "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),
         "detectable": "—" if pd.isna(row.detectable) else points(row.detectable),
-        "runs": _runs(study, row),
+        "runs": links(page, row.group, row.model, column),
     }
 
 
@@ -257,14 +262,14 @@ def agreement_table(study: Study) -> HTML:
             "95 % for one run": run + one if row.scale != "distance" else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{_once(row.why, reasons)}</small>",
-            "direction": row.direction or "—",
+            "direction of what it adds": row.direction or "—",
             "verdict": word(row.verdict),
         }
         if study.recorded is not study:
             mine = study.agreement.loc[row.Index]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
             values[heading(study)] = _ours(mine, form) + direction
-        rows.append(values | {"runs": _runs(study, row)})
+        rows.append(values | {"runs": links(study, row.group, row.model)})
     return table(pd.DataFrame(rows), long=True)
 
 
@@ -352,7 +357,7 @@ def contradictions_table(study: Study) -> HTML:
         }
         if study.recorded is not study:
             key = tuple(getattr(row, name) for name in which)
-            values[heading(study)] = "not asked" if key not in ours.index else _mean(*ours.loc[key])
+            values[heading(study)] = UNASKED if key not in ours.index else _mean(*ours.loc[key])
         rows.append(values)
     return table(pd.DataFrame(rows))
 
@@ -363,10 +368,11 @@ def _mean(value: float, seeds: float) -> str:
 
 def readings_table(study: Study) -> HTML:
     """Which labels Fig. 1c's test error is on, by the recorded runs at the paper's size."""
-    rows = []
-    for row in readings(study.recorded.frame).itertuples():
+    rows, distances = [], readings(study.recorded.frame)
+    for row in distances.itertuples():
         values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "the profile's"}
-        values |= {"rates between 0 and 1": row.rates, "seeds": row.seeds}
+        without = f" <small>without {count(row.left_out, 'run')} that learned nothing</small>" if row.left_out else ""
+        values |= {"rates between 0 and 1": row.rates, "seeds": f"{row.seeds}{without}"}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, in_points)
@@ -375,7 +381,10 @@ def readings_table(study: Study) -> HTML:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
     text = "Recorded runs at the paper's size: mean and largest distance from its curves; of times at the rates above "
     text += f"0 that ran, of errors between 0 and 1 (margin of their mean: {in_points(MARGINS['accuracy'].value)})"
-    return table(pd.DataFrame(rows), text)
+    nearest = distances[list(READINGS)].dropna().idxmin(axis=1)
+    counts = (f"on {READINGS[name]} in {many} of {len(nearest)}" for name, many in nearest.value_counts().items())
+    told = f"<p>Test errors lie nearer to the paper's curve {', '.join(counts)}.</p>" if len(nearest) else ""
+    return HTML(table(pd.DataFrame(rows), text).data + told)
 
 
 def _distance(row, name: str, form: Callable[[float], str]) -> str:
@@ -434,17 +443,18 @@ def seed_columns(
     if study.recorded is not study:
         recorded = seed_table(frame(study.recorded), by, titles, **how)
         tables = {"recorded at the paper's size": recorded, f"these runs, {study.profile.name}": mine}
-    keys = list(frame(study)[by].drop_duplicates().itertuples(index=False, name=None))
+    frames = [frame(each)[by] for each in columns(study).values()]
+    keys = list(pd.concat(frames).drop_duplicates().itertuples(index=False, name=None))
     names = list(mine.columns[: len(by)])
-    result = mine[names].copy()
+    result = pd.concat([each[names] for each in tables.values()]).drop_duplicates(ignore_index=True)
     for column, text in titles.items():
         if any(name == column for name, _ in published or {}):
             result[f"{text}: paper"] = [published.get((column, key), "—") for key in keys]
         for name, each in tables.items():
             found = result[names].merge(each, on=names, how="left")[text]
-            result[f"{text}: {name}"] = found.to_numpy()
+            result[f"{text}: {name}"] = found.fillna(UNASKED).to_numpy()
     ours = [f"{text}: {name}" for text in titles.values() for name in tables]
-    return _ran_first(result, (result[ours] != MISSING).any(axis=1))
+    return _ran_first(result, ~result[ours].isin([MISSING, UNASKED]).all(axis=1))
 
 
 def _ran_first(rows: pd.DataFrame, ran: pd.Series) -> pd.DataFrame:

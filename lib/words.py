@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 MISSING = "not run"
+UNASKED = "not asked"  # of this profile or data set
 
 
 def percent(value: float, decimals: int = 2) -> str:

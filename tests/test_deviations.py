@@ -10,7 +10,7 @@ from lib.experiments import CORRUPTION_MODELS, TRAINING_VARIANTS, VARIANTS, arms
 from lib.findings import DECAY, EXACT, INITIALIZATION, PIXELS, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
 from lib.profiles import PROFILES
 
-QUICK, PAPER = PROFILES["quick"], PROFILES["paper"]
+QUICK, PAPER, CPU = (PROFILES[name] for name in ("quick", "paper", "cpu"))
 FOUND = "what came of it"
 
 
@@ -55,9 +55,14 @@ def test_inception_v3s_smaller_batches_have_their_own_reason_on_all_of_imagenet(
 def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():
     for claim, profile, text in (
         ("randomization", QUICK, "; a run ends once"),
-        ("randomization", PAPER, "; a run of randomizations ends once"),
+        ("randomization", PAPER, "; a run of randomizations; of Fig. 1c at rate 1 ends once"),
         ("label_corruption", PAPER, "; a run ends once"),
         ("explicit_regularization", PAPER, "; a run of Fig. 1c at rate 0 ends once"),
+        (
+            "randomization",
+            CPU,
+            "; a run of randomizations; of random labels (Inception, Inception without BN); of Fig. 1c at rate 1 ends ",
+        ),
     ):
         epochs = deviations(claim, profile, "cifar10", runs_of(claim, profile)).set_index("what")["ours"]["epochs"]
         assert text in epochs
@@ -78,12 +83,18 @@ def test_sizes_are_those_of_the_runs():
     )
 
 
+def test_networks_tested_on_few_images_after_an_epoch_are_named():
+    rows = deviations("implicit_regularization", CPU, "cifar10", runs_of("implicit_regularization", CPU))
+    ours = rows.set_index("what")["ours"]["test images"]
+    assert ours == "2,000 after every epoch of Inception and Inception without BN, all at the end"
+
+
 def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_seeds():
     def time(row):
         reached = row["decay"] == 0.98 or row["label_corruption"] <= 0.1
         return 20 + 10 * row["label_corruption"] + row["seed"] if reached else float("inf")
 
-    runs = runs_of("label_corruption", PAPER, key="k", overfit_time=time)
+    runs = runs_of("label_corruption", PAPER, key="k", train_accuracy=1.0, overfit_time=time)
     text = found("label_corruption", DECAY, runs)
     first = "2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1"
     assert f"MLP 1x512 with 0.95 (3 seeds a rate) overfits in every seed at {first}" in text
@@ -160,10 +171,15 @@ def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
         rate = row["label_corruption"]
         return (1 - published[row["model"], rate] - 0.1 * rate) / (1 - rate) if rate < 1 else 0.1
 
-    text = found("label_corruption", TEST_LABELS, runs_of("label_corruption", PAPER, key="k", test_accuracy=accuracy))
+    runs = runs_of("label_corruption", PAPER, key="k", train_accuracy=1.0, test_accuracy=accuracy)
+    text = found("label_corruption", TEST_LABELS, runs)
     lines = len(CORRUPTION_MODELS) + sum(len(VARIANTS[name][0]) for name in TRAINING_VARIANTS)
     assert text.count(" and 0.0 points (") == lines
     assert "AlexNet 0.0 and" not in text
+    dead = (runs["model"] == "alexnet") & (runs["label_corruption"] == 0.5) & (runs["seed"] == 0)
+    runs.loc[dead, ["train_accuracy", "test_accuracy"]] = 0.1
+    assert found("label_corruption", TEST_LABELS, runs).count(" and 0.0 points (") == lines  # it tells of neither
+    assert "without 1 run that learned nothing)" in found("label_corruption", TEST_LABELS, runs)
 
 
 def test_two_coefficients_stand_beside_each_other():

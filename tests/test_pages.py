@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -46,9 +47,24 @@ def test_claims_of_which_different_seeds_are_recorded_have_no_number_in_common()
 def test_every_link_to_runs_has_its_place():
     study = recorded_study("explicit_regularization", "quick")
     text = pages.runs_table(study).data
+    linked = set()
     for frame in (study.criteria, study.comparisons, study.agreement):
         for row in frame.itertuples():
-            assert f'id="{pages.anchor(row.group, row.model)}"' in text
+            found = re.findall('href="#(.*?)">(.*?)<', pages.links(study, row.group, row.model))
+            assert "these" in dict(map(reversed, found))
+            linked |= set(found)
+    assert {name for _, name in linked} == {"recorded", "these"}
+    assert all(text.count(f'id="{place}"') == 1 for place, _ in linked)
+
+
+def test_a_number_of_the_recorded_runs_links_to_these():
+    study = recorded_study("explicit_regularization", "quick")
+    text, run = pages.runs_table(study).data, ("Table 1, true labels", "mlp_1x512")
+    for column in (study.recorded, study):
+        place = re.search('href="#(.*?)">runs<', pages.links(study, *run, column)).group(1)
+        keys = re.findall(r">([0-9a-f]{8})</a>", text.partition(f'id="{place}"')[2])
+        assert keys[0] in {key[:8] for key in column.keys(*run)}
+    assert pages.links(study, "Table 1, true labels", "inception_v3") == "—"
 
 
 @pytest.mark.parametrize(("raster", "kind"), [(True, "image/png"), (False, "image/svg+xml")])

@@ -144,9 +144,12 @@ def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
     text = tables.readings_table(full).data
     assert text == tables.readings_table(recorded_study("label_corruption", "quick")).data
     for row in tables.readings(full.frame).itertuples():
-        cells = [tables.MODEL_NAMES[row.model], row.variant or "the profile's", row.rates, row.seeds]
-        assert re.search(r"\s*".join(f"<td>{cell}</td>" for cell in cells), text)
+        cells = [tables.MODEL_NAMES[row.model], row.variant or "the profile's", row.rates]
+        line = re.search(r"\s*".join([*(f"<td>{cell}</td>" for cell in cells), f"<td>{row.seeds}(.*?)</td>"]), text)
+        assert ("that learned nothing" in line.group(1)) == (row.left_out > 0)
         assert row.rates == 0 or f"{tables.in_points(row.test_error)} <small>largest" in text
+    nearer = (tables.readings(full.frame).eval("alike_test_error < test_error")).sum()
+    assert f"on labels corrupted like those trained on in {nearer} of " in text
     late = sum(math.isinf(row.relative_time) for row in tables.readings(full.frame).itertuples())
     assert (text.count("not overfit at every rate"), text.count("never")) == (late, 0)
 
