@@ -8,7 +8,7 @@ import html
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pandas as pd
 from IPython.display import HTML
@@ -41,6 +41,23 @@ def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs
     text = html.escape(caption) + (f' <a href="{runs}">The runs behind it</a>' if runs else "")
     image = f'<div class="scroll"><img src="{source}" alt="{html.escape(alt)}"></div>'
     return HTML(f"<figure>{image}<figcaption>{text}</figcaption></figure>")
+
+
+def show_each(study: Study, draw: Callable[[Study], Figure], alt: str, caption: str = "", reference: str = "") -> HTML:
+    """A figure of a page's runs and, where they are others, one of the recorded runs at the paper's size.
+
+    Args:
+        draw: column's study -> figure.
+        alt, caption: as show's; a figure of one of two says of which.
+        reference: what the caption says of the paper's marks, in the figure of runs at the paper's size.
+    """
+    shown = [(name, each) for name, each in columns(study).items() if each is study or each.records][::-1]
+    parts = []
+    for name, each in shown:
+        which = f"{capital(name)}: " if len(shown) > 1 else ""
+        text = f"{caption}{f' {reference}' if reference and each.is_full else ''}"
+        parts.append(show(draw(each), f"{which}{alt}", f"{which}{text}").data)
+    return HTML("".join(parts))
 
 
 def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:

@@ -74,3 +74,11 @@ def test_a_figure_carries_its_alternative_text(raster, kind):
     assert 'alt="a &quot;quoted&quot; &lt;text&gt;"' in text
     assert '<figcaption>caption <a href="#runs">' in text
     assert "<figcaption>caption</figcaption>" in pages.show(Figure(), "x", "caption", raster, runs="").data
+
+
+def test_a_page_of_other_runs_draws_those_at_the_papers_size_too_and_says_which_is_which():
+    small, full = recorded_study("explicit_regularization", "quick"), recorded_study("explicit_regularization")
+    text = pages.show_each(small, lambda each: Figure(), "alt", "caption", "Hollow: the paper.").data
+    assert re.findall("<figcaption>(.*?) runs .profile ([a-z]+)", text) == [("These", "quick"), ("Recorded", "paper")]
+    assert text.count("caption <a") == text.count("caption Hollow: the paper. <a") == 1
+    assert pages.show_each(full, lambda each: Figure(), "alt", "caption").data.count("<figcaption>caption <a") == 1
