@@ -278,9 +278,10 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
     values = pd.Series({seed: rank_correlation(*each) for seed, each in curves.items()}, dtype=float)
     what, margin = f"{what} grows with the corruption rate", MARGINS["steady"]
     reference = rank_correlation(curve["corruption"], curve.iloc[:, 2])
+    caveat = f"over {rows['label_corruption'].nunique()} rates"
     never = _never(curves.values(), margin.value)  # of times; where one never came no run has fitted, either
     unsettled = never if column == "overfit_time" else unfitted(rows[rows["seed"].isin(curves)], unit="runs")
-    how = {"headline": headline, "unsettled": unsettled}
+    how = {"headline": headline, "unsettled": unsettled, "caveat": caveat}
     return Criterion(what, "rank correlation", runs, values, margin.why, margin.value, math.inf, reference, **how)
 
 

@@ -15,7 +15,7 @@ from lib.claims import CLAIMS, CRITERIA_VERSION, Claim
 from lib.config import ROOT, run_command
 from lib.criteria import VERDICTS, tally
 from lib.deviations import deviations
-from lib.pages import data_note, hardware_names, image_counts, seed_numbers
+from lib.pages import data_note, hardware_names, image_counts, seed_numbers, seeds_note
 from lib.photo_claims import claims_of
 from lib.study import Study, recorded_study, run_counts
 from lib.words import capital, count, form_of, interval
@@ -115,7 +115,8 @@ def _cell(study: Study | None, claim: Claim) -> str:
     sure = [interval(head["interval_low"], head["interval_high"], form)] if head["asked_of"] == "the interval" else []
     basis = ", ".join([*sure, count(head["seeds"], "seed")])
     value = f"<br>{form(head['ours'])} ({basis})" if head["seeds"] else ""
-    detail = "" if study.verdict == "not run" else f"<br>{tally(study.criteria)}"
+    details = [] if study.verdict == "not run" else [tally(study.criteria), seeds_note(study)]
+    detail = "".join(f"<br>{text}" for text in details if text)
     star = "" if study.claim == claim else "\\*"
     return f"{VERDICTS[study.verdict]} **{study.verdict}**{star}{value}{detail}"
 

@@ -22,7 +22,7 @@ from lib.deviations import deviations
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
 from lib.study import PAPERS_OWN, Study, run_counts
-from lib.words import MISSING, capital, percent
+from lib.words import MISSING, capital, count, percent
 
 NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
 
@@ -96,6 +96,13 @@ def columns(study: Study) -> dict[str, Study]:
 def word(verdict: str, detail: str = "") -> str:
     """A verdict as symbol and word."""
     return f'<span class="word">{VERDICTS[verdict]} {verdict}</span>{detail}'
+
+
+def seeds_note(study: Study) -> str:
+    """The verdict by the seeds that were planned, where there are more; else ''."""
+    planned = PROFILES[study.profile.name].seeds
+    more = len(study.profile.seeds) > len(planned)
+    return f"by the {count(len(planned), 'seed')} planned first: {study.planned_verdict}" if more else ""
 
 
 def title(*studies: Study) -> HTML:
@@ -186,7 +193,8 @@ def verdict_box(study: Study) -> HTML:
     """The claim in a sentence and its verdict, at the paper's size and in these runs."""
     lines = []
     for name, each in columns(study).items():
-        lines.append(f"<p><strong>{word(each.verdict)}</strong> in {name}: {tally(each.criteria)}.</p>")
+        told = "; ".join(filter(None, (tally(each.criteria), seeds_note(each))))
+        lines.append(f"<p><strong>{word(each.verdict)}</strong> in {name}: {told}.</p>")
     return HTML(f'<div class="verdict"><p>{html.escape(study.claim.statement)}</p>{"".join(lines)}</div>')
 
 

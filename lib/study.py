@@ -75,6 +75,13 @@ class Study:
         return criteria_frame(self.claim.criteria(self.frame, self.chance))
 
     @functools.cached_property
+    def planned_verdict(self) -> str:
+        """The verdict by the profile's own seeds alone: more are recorded where it was open, and who looks again and
+        again is likelier to see what is only chance."""
+        planned = self.frame[self.frame["seed"].isin(PROFILES[self.profile.name].seeds)]
+        return self._verdict(criteria_frame(self.claim.criteria(planned, self.chance)))
+
+    @functools.cached_property
     def answers(self) -> pd.DataFrame:
         """`criteria` by criteria.QUESTION."""
         return self.criteria.set_index(QUESTION)
@@ -125,7 +132,10 @@ class Study:
     @property
     def verdict(self) -> str:
         """The claim's verdict, see criteria.verdict; a profile that is no result gives none."""
-        return verdict(self.criteria) if self.profile.is_result else "inconclusive"
+        return self._verdict(self.criteria)
+
+    def _verdict(self, criteria: pd.DataFrame) -> str:
+        return verdict(criteria) if self.profile.is_result else "inconclusive"
 
     def group(self, name: str) -> pd.DataFrame:
         """The frame's rows of one group of arms."""

@@ -18,7 +18,7 @@ from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally, verdict
 from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
-from lib.pages import columns, heading, links, short_heading, show, table, word
+from lib.pages import columns, heading, links, seeds_note, short_heading, show, table, word
 from lib.profiles import V3
 from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
@@ -50,22 +50,28 @@ def _cover_row(study: Study) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
     page = f'<a href="{study.claim.name}.html">{study.claim.title}</a>'
     statement = _wide(f"<strong>{page}.</strong> {study.claim.statement}")
+    basis = f", {mine['caveat']}" if mine["caveat"] else ""
     row = {
-        "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}</small>",
-        "verdict": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
+        "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}{basis}</small>",
+        "verdict of these runs": _verdict_cell(study),
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
     for each in (study.recorded, study):
         seeds = each.headline["seeds"]
         found = f"{_headline_mean(each)} <small>{count(seeds, 'seed')}</small>" if seeds else MISSING
         if each is not study:
-            found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
+            found = f"{found}<br>{_verdict_cell(each)}" if each.records else word(each.verdict)
         row[short_heading(each)] = found
     return row | {
         "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
         "in other records": "<br>".join(_verdict_elsewhere(each, study) for each in study.elsewhere) or MISSING,
     }
+
+
+def _verdict_cell(study: Study) -> str:
+    told = "<br>".join(filter(None, (tally(study.criteria), seeds_note(study))))
+    return word(study.verdict, f"<br><small>{told}</small>")
 
 
 def _verdict_elsewhere(study: Study, page: Study) -> str:
@@ -205,9 +211,9 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     }
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
-    notes = [row["caveat"]] if row["caveat"] else []
-    if row["holds"] != row["otherwise"]:
-        notes.append(f"else it {words[row['otherwise']].split(' ', 1)[1]}")
+    is_otherwise = row["holds"] != row["otherwise"]
+    notes = [f"else it {words[row['otherwise']].split(' ', 1)[1]}"] if is_otherwise else []
+    notes += [row["caveat"]] if row["caveat"] else []
     seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
     text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
     told = "".join(f"<br><small>{note}</small>" for note in notes)
@@ -407,7 +413,7 @@ def margins_table(*studies: Study) -> HTML:
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
     changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
     others = "; ".join(filter(None, map(_verdict_otherwise, studies))) or "as they are"
-    aside = f"<p>Verdicts, were what versions 3 and 5 leave undecided decided, too: {others}.</p>"
+    aside = f"<p>Verdicts, were what versions 3, 5 and 7 leave undecided decided, too: {others}.</p>"
     return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>{aside}")
 
 

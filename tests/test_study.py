@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lib import study
+from lib import pages, study
 from lib.claims import CLAIMS
 from lib.config import RECORDED
 from lib.experiments import claim_arms
@@ -130,3 +130,20 @@ def test_with_retrain_it_is_held_against_the_records_of_the_same_seeds(monkeypat
     few = replace(recorded_study("randomization", "quick"), profile=with_parameters(PROFILES["quick"], seeds=1))
     assert {record.run.seed for record in few.recorded.records} == {0}
     assert few.recorded.profile.seeds == (0,)
+
+
+def test_the_verdict_by_the_planned_seeds_is_that_of_no_other():
+    more = recorded_study("randomization", "quick")
+    assert len(more.profile.seeds) > len(PROFILES["quick"].seeds)
+    planned = by_own_seeds("randomization", "quick")
+    assert more.planned_verdict == planned.verdict == planned.planned_verdict
+    assert more.verdict == "replicated" != planned.verdict
+    assert pages.seeds_note(more) == f"by the {len(PROFILES['quick'].seeds)} seeds planned first: {planned.verdict}"
+    assert pages.seeds_note(planned) == ""
+
+
+def by_own_seeds(claim, profile):
+    found = recorded_study(claim, profile)
+    arms = [arm for arm in found.arms if arm.run.seed in PROFILES[profile].seeds]
+    records = [record for record in found.records if record.run.seed in PROFILES[profile].seeds]
+    return replace(found, profile=PROFILES[profile], arms=arms, records=records)
