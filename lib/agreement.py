@@ -30,7 +30,14 @@ from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of, variant_
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.splits import SPLITS
-from lib.statistics import equivalence_test, mean_interval, prediction_interval, rank_correlation
+from lib.statistics import (
+    Interval,
+    equivalence_test,
+    mean_interval,
+    prediction_interval,
+    proportion_interval,
+    rank_correlation,
+)
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
     ("train_top1", "train_accuracy", "training top-1"),
@@ -51,7 +58,7 @@ class Row:
     """A number of the paper's, ours by seed, and the margin within which they agree.
 
     scale: 'difference'; 'ratio', whose margin is a factor and which is compared by logarithms; 'distance', ours from
-        the paper's curve, whose own is 0.
+        the paper's curve, whose own is 0; 'share' of the seeds, 1 or 0 each, of which the interval is the exact one.
     runs: group and network of the arms that it rests on.
     contrast: by seed, what the row adds to its baseline, the values themselves where they are an effect;
         paper_contrast: the same of the paper's.
@@ -76,6 +83,14 @@ class Row:
         return values - self.paper
 
     @property
+    def interval(self) -> Interval:
+        """The mean of the offsets with its 95 % interval."""
+        if self.scale == "share" and len(self.offsets):
+            values = self.values.dropna()
+            return Interval(*(bound - self.paper for bound in proportion_interval(int(values.sum()), len(values))))
+        return mean_interval(self.offsets)
+
+    @property
     def bound(self) -> float:
         """The margin on the scale of the offsets."""
         return math.log(self.margin.value) if self.scale == "ratio" else self.margin.value
@@ -93,7 +108,7 @@ class Row:
     def in_one_run(self) -> bool | None:
         """Whether the paper's value lies in our prediction interval for one run; None where that is unknown."""
         _, low, high = prediction_interval(self.offsets)
-        return None if self.scale == "distance" or math.isnan(low) else low <= 0 <= high
+        return None if self.scale in ("distance", "share") or math.isnan(low) else low <= 0 <= high
 
     @property
     def verdict(self) -> str:
@@ -103,7 +118,7 @@ class Row:
         is unclear. Outside: 'not replicated', but 'partly' where one run of ours may well give the paper's value.
         Across the edge, or too few seeds: 'inconclusive'.
         """
-        mean, low, high = mean_interval(self.offsets)
+        mean, low, high = self.interval
         if not len(self.offsets):
             return "not run"
         if len(self.offsets) < MIN_SEEDS:
@@ -127,7 +142,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
     for row in rows:
         is_ratio = row.scale == "ratio"
         back = np.exp if is_ratio else float
-        offset, run = mean_interval(row.offsets), prediction_interval(row.offsets)
+        offset, run = row.interval, prediction_interval(row.offsets)
         result.append(
             {
                 "source": row.source,
@@ -144,10 +159,14 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
             | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
             | dict(zip(("offset", "offset_low", "offset_high"), map(back, offset), strict=True))
             | {"margin": row.margin.value, "why": row.margin.why}
-            | {"p_equivalence": equivalence_test(row.offsets, np.zeros(len(row.offsets)), row.bound, paired=True)}
+            | {"p_equivalence": math.nan if row.scale == "share" else _equivalence(row)}
             | {"direction": row.direction, "verdict": row.verdict}
         )
     return pd.DataFrame(result)
+
+
+def _equivalence(row: Row) -> float:
+    return equivalence_test(row.offsets, np.zeros(len(row.offsets)), row.bound, paired=True)
 
 
 def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
@@ -223,7 +242,7 @@ def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
         if math.isnan(row.train_accuracy):
             fitted = (values >= MARGINS["fitted"].value).where(values.notna()).astype(float)
             text = f"{label}, {row.arm} on random labels: share of runs that fit (the paper's did not)"
-            yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"])
+            yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"], "share")
         else:
             text = f"{label}, {row.arm} on random labels: {COLUMNS[column]}"
             yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["fit"])

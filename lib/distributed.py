@@ -1,7 +1,8 @@
 """One run over several processes, as torchrun starts them: who this process is, and what all of them agree on.
 
 Every process has the whole state and its part of each batch. Gradients are averaged by DistributedDataParallel;
-batch statistics are those of the whole batch, so the run is the one that a single process makes.
+batch statistics are those of the whole batch, so the run is the one that a single process makes, but for dropout's
+masks, of which each process draws its own.
 Without torchrun all functions mean one process and cost nothing.
 """
 
@@ -69,6 +70,15 @@ def total(values: Tensor) -> Tensor:
         values = values.clone()
         dist.all_reduce(values)
     return values
+
+
+def all_of(values: Tensor) -> Tensor:
+    """The values, on the CPU, of every process [processes, ...]."""
+    if world() == 1:
+        return values[None]
+    rows = [torch.empty_like(values) for _ in range(world())]
+    dist.all_gather(rows, values)
+    return torch.stack(rows)
 
 
 def synchronize_batch_norm(network: nn.Module) -> None:

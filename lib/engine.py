@@ -38,7 +38,10 @@ EVAL_BATCH = {"cpu": 500, "cuda": 2500}
 EVAL_PIXELS = {"cpu": 500 * 64**2, "cuda": 2500 * 128**2}  # larger images go in smaller batches
 TOP = 5  # the largest outputs among which ImageNet's second accuracy looks for the label
 WARM_UP = 3  # steps before a graph is recorded, in which libraries choose their algorithms
-AUGMENTATION, DROPOUT = 1 << 40, 1 << 41  # added to an epoch's seed, which alone gives the order of the images
+# Added to an epoch's seed, which alone gives the order of the images. A CPU's generator takes its low 32 bits only: the
+# numbers that augment are there those that the order was shuffled by, which it shows too little of to matter.
+AUGMENTATION, DROPOUT = 1 << 40, 1 << 41
+PROCESS = 0x9E3779B1  # times a process's number, for masks of its own: an odd one, which no seed is near in 32 bits
 
 State = dict[str, Tensor]
 
@@ -178,7 +181,9 @@ class Engine:
         """A copy, on the CPU, of all that one run needs to go on at the point where it stands."""
         with self._on_stream():
             state = {name: tensor.to("cpu", copy=True) for name, tensor in self._views(index).items()}
-        return state | ({"generator": self.generators[index].get_state()} if self.generators else {})
+        return state | (
+            {"generators": distributed.all_of(self.generators[index].get_state())} if self.generators else {}
+        )
 
     def _views(self, index: int) -> State:
         network = {f"network.{name}": tensor for name, tensor in self.stack.member(index).items()}
@@ -203,7 +208,7 @@ class Engine:
             for total in (self.position, self.loss, self.correct):
                 total.zero_()
         for generator, seed in zip(self.generators, seeds, strict=False):  # none without dropout
-            generator.manual_seed(seed + DROPOUT * (1 + distributed.rank()))
+            generator.manual_seed(seed + DROPOUT + PROCESS * distributed.rank())
         self.stack.train()
         self._go_to(0)
 
@@ -212,10 +217,12 @@ class Engine:
         self._go_to(step)
         with self._on_stream():
             self.position.fill_(sum(self.sizes[:step]))
-            self.loss.copy_(torch.tensor(losses, dtype=torch.float64))
-            self.correct.copy_(torch.tensor(correct))
+            if distributed.rank() == 0:  # they are of all processes, and summed over these again
+                self.loss.copy_(torch.tensor(losses, dtype=torch.float64))
+                self.correct.copy_(torch.tensor(correct))
         for generator, state in zip(self.generators, states, strict=False):
-            generator.set_state(state["generator"])
+            if distributed.rank() < len(state["generators"]):  # there may have been fewer processes
+                generator.set_state(state["generators"][distributed.rank()].clone())  # a view's offset would be lost
 
     def _go_to(self, step: int) -> None:
         """Count the steps from here; images from files are read from here."""

@@ -186,9 +186,9 @@ def open_study(
     name = dataset_of(size, dataset, device)
     claim_arms(claim, size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     store = RunStore(store_root())
-    if not trains(size, device):
-        return _read(claim, size, name, store, seeds is None)
     read = _read(claim, size, name, store, seeds is None)
+    if not trains(size, device):
+        return read
     try:
         data = load_dataset(name, classes=size.sizes[name].classes)
     except NoData:

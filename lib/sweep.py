@@ -250,13 +250,15 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
     """Train a unit in a worker and save its records; returns each run's outcome.
 
     A failed kernel or recording of a graph leaves a process that fails at all that follows: later units then have a
-    process each.
+    process each, and the memory that this one holds.
     """
     global _spoiled
     interrupted = _every(POLL, lambda: _is_to_stop(orders))
     if distributed.agree(interrupted()):
         return [LEFT] * len(unit)
     if _spoiled:
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
         with local_executor(1, orders.device) as fresh:
             return fresh.submit(carry_out, unit, orders).result()
     store, dataset = RunStore(orders.store), _dataset(orders.dataset, unit[0].classes)
@@ -279,7 +281,8 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
             pass
         except Exception as error:
             outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
-            _spoiled = orders.device == "cuda" and distributed.world() == 1
+            is_sound = isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # the next unit may do better
+            _spoiled = orders.device == "cuda" and distributed.world() == 1 and not is_sound
     return list(outcomes.values())
 
 

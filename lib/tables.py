@@ -265,7 +265,7 @@ def agreement_table(study: Study) -> HTML:
             "number": _wide(row.row),
             "paper": form(row.paper),
             heading(study.recorded): _ours(row, form),
-            "95 % for one run": run + one if row.scale != "distance" else "—",
+            "95 % for one run": run + one if row.scale not in ("distance", "share") else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({_p(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{_once(row.why, reasons)}</small>",
             "direction of what it adds": row.direction or "—",

@@ -11,6 +11,7 @@ import torch
 
 from lib import distributed, engine
 from lib.config import ROOT, InputError
+from lib.inputs import InputMaker
 from lib.runs import Record, Run
 from lib.training import train
 
@@ -21,13 +22,21 @@ from pathlib import Path
 import torch
 sys.path.insert(0, {tests!r})
 from lib import distributed
-from test_distributed import CONTROL, RUNS, made
-from lib.training import train
+from test_distributed import CONTROL, DROPPED, RUNS, STOP, made
+from lib.training import Interrupted, train
 torch.set_num_threads(1)
 distributed.start("cpu")
 records = {{name: train(run, made()) for name, run in RUNS.items()}}
 distributed.synchronize_batch_norm = lambda network: None
 records["control"] = train(CONTROL, made())
+records["dropout"] = train(DROPPED, made())
+checkpoint, asked = Path({folder!r}, "dropout.pt"), iter(range(DROPPED.epochs * 99))
+try:
+    train(DROPPED, made(), checkpoint=checkpoint, interrupted=lambda: next(asked) == STOP)
+    sys.exit("it was not interrupted")
+except Interrupted:
+    distributed.agree(None)  # the first process has written the checkpoint by now
+records["resumed"] = train(DROPPED, made(), checkpoint=checkpoint)
 for name, record in records.items() if distributed.rank() == 0 else ():
     Path({folder!r}, name + ".json").write_text(record.to_json())
 distributed.stop()
@@ -40,6 +49,7 @@ RUNS = {
     "augmented": replace(SMALL, photo_augmentation=True, weight_decay=4e-5, validation_size=10),
 }
 CONTROL = SMALL
+DROPPED, STOP = Run("photos", "mlp_1x512", learning_rate=0.01, batch_size=15, epochs=3, dropout=0.5), 6  # of 4 an epoch
 
 
 def made():
@@ -99,6 +109,24 @@ def test_two_processes_make_the_run_of_one(over_two, name):
 def test_the_comparison_sees_whether_batch_statistics_are_shared(over_two):
     one = train(CONTROL, made())
     assert over_two["control"].history["train_loss"] != pytest.approx(one.history["train_loss"], rel=1e-3)
+
+
+def test_two_processes_go_on_within_an_epoch_as_if_they_had_not_stopped(over_two):
+    whole, resumed = over_two["dropout"], over_two["resumed"]
+    for column in ("train_loss", "train_accuracy", "test_loss"):
+        assert resumed.history[column] == whole.history[column]
+    assert resumed.final == whole.final
+
+
+def test_each_process_has_dropout_masks_of_its_own(monkeypatch):
+    drawn = []
+    for rank in range(3):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        one = engine.Engine(DROPPED, 1, 5, 28, "cpu")
+        one.load([DROPPED], [InputMaker(made(), "cpu").make(DROPPED)], [engine.initial_state(DROPPED, 5, 28)])
+        one.begin([0])
+        drawn.append(torch.rand(8, generator=one.generators[0]).tolist())
+    assert len(set(map(tuple, drawn))) == 3
 
 
 def test_one_process_needs_no_torchrun():
