@@ -388,7 +388,7 @@ def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Compar
         text = f"{label}, stopping where held-out images say"
         yield Comparison(text, runs, chosen, last, True, margin, is_share=False)
         text = f"{label}, stopping at the best test epoch"
-        yield Comparison(text, runs, best, last, True, margin, *seen, is_share=False)
+        yield Comparison(text, runs, best, last, True, margin, *seen, is_share=False, is_best=True)
     optimizers = frame[frame["group"] == "optimizer"]
     for model, ran in optimizers.groupby("model", sort=False):
         for name in [name for name in dict.fromkeys(ran["arm"]) if name != "SGD"]:

@@ -108,6 +108,7 @@ class Comparison:
     paired: the seeds share images and batches, so that their differences can be taken one by one.
     margin: the share of accuracy above chance that must remain without it, or where not is_share a difference, which
         the gain must not exceed, or where is_gain must reach.
+    is_best: the accuracy with it is the best of many, of which that without it is one: no difference is no hypothesis.
     unsettled, caveat: as a criterion's.
     without: how the runs without it are called.
     """
@@ -123,6 +124,7 @@ class Comparison:
     is_share: bool = True
     headline: bool = False
     is_gain: bool = False
+    is_best: bool = False
     paper_chance: float = PAPER_CHANCE
     unsettled: str = ""
     without: str = "without it"
@@ -204,9 +206,9 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
 def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.DataFrame:
     """One row per comparison of a claim: its difference on - off with all that the seeds can say of it.
 
-    Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p, p_holm (within the
-    claim), margin (a difference), p_equivalence (NaN where a gain is asked for), share, share_low, share_high,
-    detectable, paper (its difference), paper_share, unsettled, caveat.
+    Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p (NaN where no difference
+    is no hypothesis), p_holm (within the claim), margin (a difference), p_equivalence (NaN where a gain is asked for),
+    share, share_low, share_high, detectable, paper (its difference), paper_share, unsettled, caveat.
     """
     rows = []
     for each in comparisons:
@@ -218,7 +220,7 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
             | {"paired": each.paired, "seeds": min(each.on.count(), each.off.count())}
             | {"on": each.on.mean(), "off": each.off.mean()}
             | dict(zip(("difference", "low", "high"), gap, strict=True))
-            | {"p": difference_test(*samples), "p_holm": math.nan, "margin": margin}
+            | {"p": math.nan if each.is_best else difference_test(*samples), "p_holm": math.nan, "margin": margin}
             | {"p_equivalence": math.nan if each.is_gain else equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}

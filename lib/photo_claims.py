@@ -74,7 +74,7 @@ def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Compar
         seen = {"paper_on": row.best_test_top1, "paper_off": row.test_top1, "headline": row.arm != "none"}
         few = rows_of(frame, group, row.arm, V3)["test_size"].dropna()  # their maximum over the epochs flatters
         flatters = f"epochs were judged by {few.iloc[0]:.0f} images" if len(few) else ""
-        seen |= {"unsettled": flatters}
+        seen |= {"unsettled": flatters, "is_best": True}
         yield Comparison(f"{text}, stopping at the best test epoch", (group, V3), best, last, **how, **seen)
         yield Comparison(f"{text}, stopping where held-out images say", (group, V3), chosen, last, **how)
 

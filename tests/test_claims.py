@@ -264,6 +264,16 @@ def test_every_row_of_table_1_is_compared_and_dropout_too():
     assert crop["paper_share"] == pytest.approx((0.7607 - 0.1) / (0.8122 - 0.1))
 
 
+def test_the_best_of_many_epochs_is_not_tested_for_being_as_good_as_the_last():
+    rows = frame("implicit_regularization")
+    rows["best_test_accuracy"] += 0.01 + 0.001 * rows["seed"]
+    found = comparisons_frame(CLAIMS["implicit_regularization"].comparisons(rows, CHANCE), CHANCE)
+    best = found["comparison"].str.contains("best test epoch")
+    assert found.loc[best, "p"].isna().all()
+    assert found.loc[~best, "p"].notna().all()
+    assert best.sum() == 3
+
+
 def test_batches_are_shared_only_where_their_size_is_the_same():
     rows = frame("implicit_regularization").query("group == 'optimizer' and model == 'alexnet'")
     parts = dict(iter(rows.groupby("arm")))
