@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lib import paper
 from lib.claims import MODEL_NAMES, with_test_errors
-from lib.words import form_of, in_points, percent
+from lib.words import MISSING, form_of, in_points, percent
 
 COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 9, 3, 7)]  # alike ones apart, grey last
 DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
@@ -103,6 +103,10 @@ def strip(
     for place, name in enumerate(names):
         values = frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy()
         _dots(axes, values[np.isfinite(values)], place)
+        if not len(values):
+            axes.text(
+                0.01, place, MISSING, transform=axes.get_yaxis_transform(), va="center", fontsize="small", color="0.4"
+            )
         if len(never := values[np.isinf(values)]):
             _dots(axes, np.full(len(never), NEVER), place, transform=axes.get_yaxis_transform(), clip_on=False)
             handles["at the right edge: never"] = Line2D([], [], linestyle="none")
@@ -374,7 +378,7 @@ def overview(
 def _lines(axes: Axes, frame: pd.DataFrame, by: str, names: Sequence[object], x: str, y: str) -> None:
     """One thin line for each run of each name."""
     if frame.empty:
-        axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center")
+        axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center")
     for name in names:
         style = look(names, name) | {"marker": None}
         for _, run in frame[frame[by] == name].groupby("key"):

@@ -53,6 +53,13 @@ def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
     assert [line.get_marker() for line in figure.axes[0].lines].count("D") == 1
 
 
+def test_a_row_of_a_strip_without_a_run_says_so(records):
+    frame = runs_frame(records)
+    frame.loc[frame["randomization"] == "gaussian", "test_accuracy"] = np.nan
+    figure = plots.strip(frame, "test_accuracy", "randomization", "accuracy", {"gaussian": 0.5})
+    assert [(text.get_text(), text.get_position()[1]) for text in figure.axes[0].texts] == [("not run", 1)]
+
+
 def test_strip_keeps_what_never_came_at_its_edge(records):
     frame = runs_frame(records).assign(value=[1.0, float("inf"), 2.0, 3.0])
     figure = plots.strip(frame, "value", "randomization", "steps")
