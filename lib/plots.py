@@ -104,9 +104,8 @@ def strip(
         values = frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy()
         _dots(axes, values[np.isfinite(values)], place)
         if not len(values):
-            axes.text(
-                0.01, place, MISSING, transform=axes.get_yaxis_transform(), va="center", fontsize="small", color="0.4"
-            )
+            style = {"ha": "center", "va": "center", "fontsize": "small", "color": "0.4"}
+            axes.text(0.5, place, MISSING, transform=axes.get_yaxis_transform(), **style)
         if len(never := values[np.isinf(values)]):
             _dots(axes, np.full(len(never), NEVER), place, transform=axes.get_yaxis_transform(), clip_on=False)
             handles["at the right edge: never"] = Line2D([], [], linestyle="none")
