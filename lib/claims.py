@@ -279,7 +279,7 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
     what, margin = f"{what} grows with the corruption rate", MARGINS["steady"]
     reference = rank_correlation(curve["corruption"], curve.iloc[:, 2])
     caveat = f"over {rows['label_corruption'].nunique()} rates"
-    never = _never(curves.values(), margin.value)  # of times; where one never came no run has fitted, either
+    never = _never(curves.values(), margin.value)  # a time that never came is that of a run that did not fit
     unsettled = never if column == "overfit_time" else unfitted(rows[rows["seed"].isin(curves)], unit="runs")
     how = {"headline": headline, "unsettled": unsettled, "caveat": caveat}
     return Criterion(what, "rank correlation", runs, values, margin.why, margin.value, math.inf, reference, **how)
