@@ -126,8 +126,8 @@ def forest(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: name, quantity, values (of the seeds), ours, interval_low, interval_high, paper, required_low,
-            required_high, unsettled ('' where the runs can say something); recorded, recorded_low, recorded_high, the
-            same of the recorded runs, or NaN.
+            required_high, unsettled ('' where the runs can say something); recorded, recorded_low, recorded_high,
+            recorded_unsettled, the same of the recorded runs, or NaN.
     """
     panels = list(rows.groupby("quantity", sort=False))
     rooms = [len(part) + 0.3 for _, part in panels]  # in rows; a panel's axis and the legend come on top
@@ -172,9 +172,10 @@ def _limits(rows: pd.DataFrame, is_bounded: bool) -> tuple[float, float]:
     """Axis limits around the paper's values, margins and means, and seeds no farther out than those lie apart; means
     that say nothing, no farther, either, where the quantity has no bound, as a share of next to nothing has none.
     Intervals have no say, they may be as wide as a seed or two leave them."""
-    means, settled = ["ours", "recorded"], is_bounded | (rows["unsettled"] == "")
-    numbers = _finite(rows[["paper", "required_low", "required_high"]], rows.loc[settled, means])
-    others = _finite(rows[means], *map(np.array, rows["values"]))
+    means = {"ours": "unsettled", "recorded": "recorded_unsettled"}
+    settled = (rows.loc[is_bounded | (rows[why] == ""), mean] for mean, why in means.items())
+    numbers = _finite(rows[["paper", "required_low", "required_high"]], *settled)
+    others = _finite(rows[[*means]], *map(np.array, rows["values"]))
     reach = np.ptp(numbers)
     numbers = np.append(numbers, others.clip(numbers.min() - reach, numbers.max() + reach))
     room = max(np.ptp(numbers) * 0.25, 0.01)

@@ -137,7 +137,9 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
 
     What is asked of each seed is shown by its seeds, without an interval of their mean.
     """
-    frames, named = [], {"ours": "recorded", "interval_low": "recorded_low", "interval_high": "recorded_high"}
+    frames = []
+    named = {name: f"recorded_{name.rpartition('_')[2]}" for name in ("interval_low", "interval_high", "unsettled")}
+    named["ours"] = "recorded"
     for study in studies:
         recorded = study.recorded.criteria[[*QUESTION, *named]].rename(columns=named)
         if study.recorded is study:

@@ -10,6 +10,7 @@ from lib import paper, plots
 from lib.runs import Run, history_frame, runs_frame
 
 BOUNDS = ["interval_low", "interval_high", "recorded", "recorded_low", "recorded_high"]
+SETTLED = {"unsettled": "", "recorded_unsettled": ""}
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on(
     nan = float("nan")
     row = {"name": "x", "quantity": "share", "values": (0.9, 0.95), "ours": 0.925, "paper": 0.96, "required_low": 0.87}
     row |= {"interval_low": 0.6, "interval_high": 0.94, "required_high": float("inf")}
-    row |= {"recorded": nan, "recorded_low": nan, "recorded_high": nan, "unsettled": ""}
+    row |= {"recorded": nan, "recorded_low": nan, "recorded_high": nan} | SETTLED
     other = row | {"name": "y", "quantity": "times", "recorded": 0.93, "recorded_low": 0.92, "recorded_high": 0.94}
     figure = plots.forest(pd.DataFrame([row, other]))
     first, second = figure.axes
@@ -90,7 +91,7 @@ def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on(
 
 def test_a_seed_far_out_is_an_arrowhead_and_leaves_the_others_apart():
     row = {"name": "x", "quantity": "share", "ours": 1.67, "paper": 0.93, "required_low": 0.87, "required_high": np.inf}
-    row |= {"unsettled": ""} | dict.fromkeys(BOUNDS, np.nan)
+    row |= SETTLED | dict.fromkeys(BOUNDS, np.nan)
     axes = plots.forest(pd.DataFrame([row | {"values": (0.88, 1064.0)}])).axes[0]
     low, high = axes.get_xlim()
     assert low < 0.87
@@ -103,7 +104,7 @@ def test_a_seed_far_out_is_an_arrowhead_and_leaves_the_others_apart():
 
 def test_a_mean_that_says_nothing_stretches_the_axis_of_shares_no_farther_than_a_seed():
     row = {"name": "x", "values": (0.95,), "ours": 0.95, "paper": 0.93, "required_low": 0.87, "required_high": np.inf}
-    row |= {"unsettled": ""} | dict.fromkeys(BOUNDS, np.nan)
+    row |= SETTLED | dict.fromkeys(BOUNDS, np.nan)
     nothing = {"values": (1064.0,), "ours": 1064.0, "interval_low": 900.0, "interval_high": 1200.0}
     nothing |= {"unsettled": "with it: learned nothing in 1 of 1 seeds"}
     for quantity, is_drawn in (("share", False), ("rank correlation", True)):
@@ -114,6 +115,8 @@ def test_a_mean_that_says_nothing_stretches_the_axis_of_shares_no_farther_than_a
         means = [x for line in axes.lines if line.get_color() == "black" for x in line.get_xdata()]
         assert (1064.0 in means, high > 1000) == (is_drawn, is_drawn)
         assert all(low <= x <= high for x in means if np.isfinite(x))
+    other = row | {"quantity": "share", "recorded": 1064.0, "recorded_unsettled": nothing["unsettled"]}
+    assert plots.forest(pd.DataFrame([other])).axes[0].get_xlim()[1] < 2
 
 
 def test_corruption_curves_draw_means_and_seeds():
@@ -126,7 +129,7 @@ def test_corruption_curves_draw_means_and_seeds():
 
 def test_a_margin_ends_where_its_quantity_does():
     row = {"name": "x", "values": (0.995,), "ours": 0.995, "paper": 1.0, "required_low": 0.99, "required_high": np.inf}
-    row |= {"unsettled": ""} | dict.fromkeys(BOUNDS, np.nan)
+    row |= SETTLED | dict.fromkeys(BOUNDS, np.nan)
     rows = [row | {"quantity": quantity} for quantity in ("training accuracy", "share that remains")]
     ends = [axes.patches[0].get_x() + axes.patches[0].get_width() for axes in plots.forest(pd.DataFrame(rows)).axes]
     assert ends[0] == pytest.approx(1)
@@ -135,7 +138,7 @@ def test_a_margin_ends_where_its_quantity_does():
 
 def test_a_forest_has_the_units_of_the_tables():
     row = {"name": "x", "values": (0.01,), "ours": 0.01, "paper": 0.02, "required_low": 0.0, "required_high": 0.03}
-    row |= {"unsettled": ""} | dict.fromkeys(BOUNDS, np.nan)
+    row |= SETTLED | dict.fromkeys(BOUNDS, np.nan)
     quantities = ["test accuracy", "gain in test accuracy", "rank correlation"]
     figure = plots.forest(pd.DataFrame([row | {"quantity": quantity} for quantity in quantities]))
     assert [axes.get_xlabel() for axes in figure.axes] == [
