@@ -96,8 +96,8 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
         counts = ", ".join(f"{MODEL_NAMES[model]} {each.train:,}" for model, each in own.items())
         yield (
             "training images", f"{IMAGES[papers]['train']:,}", f"{counts}, the other networks all; stratified, another "
-            "subset for every seed", "two CPU cores", "lower test accuracy on true labels; fewer steps before the learning rate "
-            "has decayed, in which what is slow to fit may not",
+            "subset for every seed", "two CPU cores", "lower test accuracy on true labels; fewer steps before the "
+            "learning rate has decayed, in which what is slow to fit may not",
         )  # fmt: skip
     tested = {sizes.test: ""} if sizes.test else {}
     for model, each in own.items():
