@@ -118,7 +118,12 @@ def never_fits_corrupted(rows):
         ),
         (
             "explicit_regularization",
-            set_where("train_accuracy", 0.1, arm="random crop", model="alexnet", seed=1),
+            set_where("train_accuracy", 0.985, arm="random crop", model="alexnet", seed=1),  # the paper has 99.82 %
+            "with it: fitted less than the paper's in 1 of 2 seeds",
+        ),
+        (
+            "explicit_regularization",
+            set_where("train_accuracy", 0.1, arm="dropout", model="alexnet", seed=1),
             "with it: learned nothing in 1 of 2 seeds",
         ),
         ("label_corruption", never_fits_corrupted, "never at 4 of 5 rates"),

@@ -80,6 +80,16 @@ def test_each_kind_of_criterion_can_fail(claim, column, where, value, expected):
     assert result == expected
 
 
+def test_regularized_networks_that_fitted_less_than_the_papers_leave_open_what_is_lost_without():
+    frame = world("explicit_regularization")
+    less = (frame["arm"] == "augmentation") & (frame["seed"] == 1)
+    frame.loc[less, "train_accuracy"] = 0.8  # the paper has 92.33 %; the margin leaves 86.81 %
+    criteria, result = judged("explicit_regularization", frame)
+    open_ = criteria.set_index("unsettled")["holds"].drop("").to_dict()
+    assert open_ == {"with it: fitted less than the paper's in 1 of 3 seeds": "undecided"}
+    assert result == "inconclusive"
+
+
 def test_shares_are_of_imagenets_accuracy_above_its_own_chance():
     claim = "explicit_regularization"
     rows = comparisons_frame(PHOTO_CLAIMS[claim].comparisons(world(claim), CHANCE), CHANCE).set_index("comparison")
