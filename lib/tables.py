@@ -53,25 +53,22 @@ def _cover_row(study: Study) -> dict[str, str]:
     basis = f", {mine['caveat']}" if mine["caveat"] else ""
     row = {
         "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}{basis}</small>",
-        "verdict of these runs": _verdict_cell(study),
+        "verdict of these runs": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
     for each in (study.recorded, study):
         seeds = each.headline["seeds"]
         found = f"{_headline_mean(each)} <small>{count(seeds, 'seed')}</small>" if seeds else MISSING
         if each is not study:
-            found = f"{found}<br>{_verdict_cell(each)}" if each.records else word(each.verdict)
+            found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
         row[short_heading(each)] = found
+    others = [f'<small class="line">{note}</small>'] if (note := seeds_note(study)) else []
+    others += [_verdict_elsewhere(each, study) for each in study.elsewhere]
     return row | {
         "95 % interval": _surety(mine, form),
         "against its margin": _slack(mine, form),
-        "in other records": "<br>".join(_verdict_elsewhere(each, study) for each in study.elsewhere) or MISSING,
+        "other verdicts": "<br>".join(others) or MISSING,
     }
-
-
-def _verdict_cell(study: Study) -> str:
-    told = "<br>".join(filter(None, (tally(study.criteria), seeds_note(study))))
-    return word(study.verdict, f"<br><small>{told}</small>")
 
 
 def _verdict_elsewhere(study: Study, page: Study) -> str:
