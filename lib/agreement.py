@@ -185,11 +185,11 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     times = times_to_fit(frame)[list(steps.index)]
     order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
     order = pd.Series(order, dtype=float)
-    yield Row(source, "order of the five times to fit: rank correlation", runs, order, 1.0, MARGINS["order"])
+    yield Row(source, "order of the five times to overfit: rank correlation", runs, order, 1.0, MARGINS["order"])
     values = arm(frame, "randomizations", "true labels", "inception", "steps_to_overfit")
-    yield Row(source, "steps to fit true labels", runs, values, steps["true labels"], factor, "ratio")
+    yield Row(source, "steps to overfit on true labels", runs, values, steps["true labels"], factor, "ratio")
     for name, ratio in (steps / steps["true labels"]).drop("true labels").items():
-        text, longer = f"time to fit {name} over that of true labels", np.log(times[name])
+        text, longer = f"time to overfit on {name} over that on true labels", np.log(times[name])
         yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
     for row in paper.table1().query("labels == 'random'").itertuples():
         yield from _accuracies(frame, row._replace(arm="random labels"), "random labels")
@@ -364,8 +364,8 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
     trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
     two differ; and how far the relative times to overfit lie from Fig. 1b's, at all rates above 0. From claim 2's
-    arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size. Runs that
-    learned nothing are left out: their error is that of guessing on any labels, and tells of neither.
+    arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size. Errors of
+    runs that learned nothing are left out: they are those of guessing on any labels, and tell of neither.
 
     Columns: model, variant, rates (how many between 0 and 1), seeds (at the rate that has the fewest), left_out (how
     many runs), relative_time and each of READINGS, the mean absolute differences, and the largest under the same name
@@ -377,13 +377,14 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     full = frame[frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")]
     for (model, group), every in full.groupby(["model", "group"], sort=False):
         rows = with_test_errors(with_relative_time(every), PAPER_CHANCE)
-        rows = rows[rows["train_accuracy"] > PAPER_CHANCE + MARGINS["chance"].value]
-        by_rate = rows[rows["label_corruption"] > 0].groupby("label_corruption")
+        rows = rows[rows["label_corruption"] > 0]
+        silent = (rows["label_corruption"] < 1) & (rows["train_accuracy"] <= PAPER_CHANCE + MARGINS["chance"].value)
+        rows.loc[silent | (rows["label_corruption"] == 1), list(READINGS)] = math.nan  # the same at 1
+        by_rate = rows.groupby("label_corruption")
         gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
-        gaps.loc[gaps.index == 1, list(READINGS)] = math.nan  # the same there
         if len(gaps):
-            counts = {"rates": (gaps.index < 1).sum(), "seeds": by_rate["seed"].nunique().min()}
-            counts["left_out"] = len(every) - len(rows)
+            counts = {"rates": gaps[list(READINGS)].notna().all(axis=1).sum(), "left_out": silent.sum()}
+            counts["seeds"] = rows[~silent].groupby("label_corruption")["seed"].nunique().min()
             sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
             result.append({"model": model, "variant": variant_of(group)} | counts | sizes)
     return pd.DataFrame(result)

@@ -24,7 +24,7 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     2: "margins from what the paper claims and gives, decided by intervals; before any run at the paper's size; the "
     "one for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, none of which "
     "lies between the two",
-    3: "a time to fit that never came, or a network that did not fit what it was trained on, leaves a criterion "
+    3: "a time to overfit that never came, or a network that did not fit what it was trained on, leaves a criterion "
     "undecided, whichever way it went before, and SGD is asked against batches and rates four times as large, too; "
     "after runs at the paper's size were seen; no margin changed",
     4: "Inception's runs of Fig. 1a end once they have fitted, as those of Fig. 1b and 1c do; before a result of them "
@@ -198,7 +198,7 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
 
 
 def times_to_fit(frame: pd.DataFrame) -> pd.DataFrame:
-    """Time to fit of each randomization of Fig. 1a over that of true labels: one row a seed, one column each."""
+    """Time to overfit of each randomization of Fig. 1a over that of true labels: one row a seed, one column each."""
     times = _overfit_times(frame)
     return times.div(times["true labels"].where(np.isfinite(times["true labels"])), axis=0)
 
@@ -215,7 +215,7 @@ def _times_to_fit(frame: pd.DataFrame) -> Criteria:
     longest = times.drop(columns=noise).max(axis=1, skipna=False)
     ratios, unsettled = _ratios(times[noise], longest)  # that random labels never fit is an answer here
     yield Criterion(
-        "Random labels are the slowest to fit",
+        "Random labels are the slowest to overfit",
         "time over the longest other",
         runs,
         ratios,
@@ -248,7 +248,7 @@ def _ratios(times: pd.Series, others: pd.Series, settled_above: bool = True) -> 
     ran = times.notna() & others.notna()
     ratios = (times / others).mask(ran & (np.isinf(times) | np.isinf(others)), math.inf)
     silent = ran & (np.isinf(others) if settled_above else np.isinf(ratios))
-    return ratios, f"never fitted in {silent.sum()} of {ran.sum()} seeds" if silent.any() else ""
+    return ratios, f"never overfitted in {silent.sum()} of {ran.sum()} seeds" if silent.any() else ""
 
 
 def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
@@ -287,13 +287,14 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
 
 
 def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
-    """At how many rates a time never came, where it depends on those whether a correlation reaches the margin."""
+    """At how many rates a time never came, from the seed with the fewest to that with the most, where it depends on
+    those whether a correlation reaches the margin."""
     curves = list(curves)
     ranges = [rank_correlation_range(*curve) for curve in curves]
     if not any(low < margin <= high for low, high in ranges):
         return ""
-    never = max(sum(map(math.isinf, times)) for _, times in curves)
-    return f"never at {never} of {len(curves[0][1])} rates"
+    never = sorted({sum(map(math.isinf, times)) for _, times in curves})
+    return f"never at {' to '.join(map(str, {never[0]: 0, never[-1]: 0}))} of {len(curves[0][1])} rates"
 
 
 def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
@@ -345,11 +346,11 @@ def fitting(
 
 
 def unfitted(rows: pd.DataFrame, which: str = "", margin: Margin = MARGINS["fitted"], unit: str = "seeds") -> str:
-    """In how many of its runs a network did not fit its training images; '' where it did in all.
+    """In how many of its runs a network had not fitted its training images at the end; '' where it had in all.
 
     which: the runs' name, where it is needed.
     """
-    return _below(rows, margin.value, f"{which}: did not fit" if which else "did not fit", unit)
+    return _below(rows, margin.value, f"{which}: unfitted at the end" if which else "unfitted at the end", unit)
 
 
 def _below(rows: pd.DataFrame, accuracy: float, text: str, unit: str = "seeds") -> str:
@@ -430,7 +431,7 @@ CLAIMS = {
         Claim(
             "label_corruption",
             "Label corruption",
-            "As labels are corrupted step by step, test error and the time to fit grow steadily.",
+            "As labels are corrupted step by step, test error and the time to overfit grow steadily.",
             _label_corruption,
         ),
         Claim(

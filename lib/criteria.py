@@ -93,7 +93,7 @@ class Criterion:
             return "not run"
         if len(self.known) < MIN_SEEDS:
             return "undecided"
-        if self.interval is None or math.isinf(self.interval.mean):  # a time to fit that never came has no interval
+        if self.interval is None or math.isinf(self.interval.mean):  # a time that never came has no interval
             return "yes" if self.inside == len(self.known) else "mixed" if self.inside else "no"
         _, low, high = self.interval
         if self.low <= low and high <= self.high:

@@ -36,7 +36,7 @@ from lib.models import LRN, MODELS, V3_MIN_SIZE, ShiftBatchNorm
 from lib.preprocessing import AREA, BRIGHTNESS, CONTRAST, HUE, MAX_ROTATION
 from lib.profiles import PHOTOGRAPHS, PROFILES, V3, VALIDATION_SHARE, Profile, Setting, Sizes
 from lib.runs import OVERFIT_LOSS
-from lib.words import percent
+from lib.words import count, percent
 
 # What the paper states; its batch size is inferred from the spacing of its curves' points.
 STATED = {model: Setting(0.1 if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
@@ -48,10 +48,6 @@ SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effec
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
 Row = tuple[str, str, str, str, str]
-ARITHMETIC = (
-    PRECISION, "fp32", "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
-    "statistics and loss in fp32", "speed", "below the spread of the seeds",
-)  # fmt: skip
 
 
 def deviations(claim: str, profile: Profile, dataset: str, runs: pd.DataFrame) -> pd.DataFrame:
@@ -150,6 +146,7 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
         yield "batch size", "not stated", f"{STATED[models[0]].batch_size}", why, "none"
     if dataset in PHOTOGRAPHS:
         yield from _inception_v3(profile.settings[V3])
+        yield _arithmetic(runs)
         return
     norm = ShiftBatchNorm(1)
     ours = "He normal, biases zero"
@@ -173,7 +170,7 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
         RESPONSE_NORM, "constants not stated", ours, "the network is like the tutorial's",
         "the tutorial's hardly normalize",
     )  # fmt: skip
-    yield ARITHMETIC
+    yield _arithmetic(runs)
 
 
 def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
@@ -229,7 +226,16 @@ def _inception_v3(setting: Setting) -> Iterator[Row]:
         "initialization", "not stated", "He normal, biases zero", "as the other networks here", "small: batch norm "
         "takes out the scale",
     )  # fmt: skip
-    yield ARITHMETIC
+
+
+def _arithmetic(runs: pd.DataFrame) -> Row:
+    ours = (
+        "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm statistics and loss "
+    )
+    ours += "in fp32"
+    without = runs.loc[(runs["precision"] == "auto") & (runs["arithmetic"] == "fp32"), "key"].nunique()
+    ours += f"; on hardware without it fp32 throughout: {count(without, 'run')}" if without else ""
+    return PRECISION, "fp32", ours, "speed", "below the spread of the seeds"
 
 
 def _listed(values: Mapping[str, float], models: Iterable[str]) -> str:

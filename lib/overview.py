@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from lib import paper, plots
-from lib.claims import CLAIMS, CRITERIA_VERSION, Claim
+from lib.claims import CLAIMS, CRITERIA_VERSION, MODEL_NAMES, Claim, unfitted
 from lib.config import ROOT, run_command
 from lib.criteria import VERDICTS, tally
 from lib.deviations import deviations
-from lib.pages import data_note, hardware_names, image_counts, seed_numbers, seeds_note
+from lib.pages import data_note, hardware_names, image_counts, runs_recorded, seed_numbers, seeds_note
 from lib.photo_claims import claims_of
-from lib.study import Study, recorded_study, run_counts
+from lib.study import Study, recorded_study
 from lib.words import capital, count, form_of, interval
 
 README = ROOT / "README.md"
@@ -30,7 +30,7 @@ COLUMNS = {  # profile and data set -> heading; the paper's own first
     ("quick", "cifar10"): "CIFAR-10, profile `quick`, reduced",
     ("quick", "tiny-imagenet"): "Tiny ImageNet, profile `quick`, reduced",
 }
-ALT = "Training loss of Inception under five randomizations, and test error against the share of corrupted labels for "
+ALT = "Training loss of Inception under five randomizations, and test error against the share of labels replaced for "
 ALT += "three networks"
 
 
@@ -65,6 +65,21 @@ def figure(studies: Sequence[Study]) -> plots.Figure:
     return plots.overview(losses, corruption, first.chance, sizes, reference)
 
 
+def caption(studies: Sequence[Study]) -> str:
+    """What is to be said of `figure`: where its runs are from, what its lines are, and which of them did not fit."""
+    of = dict.fromkeys(f"profile {study.profile.name} on {study.data}" for study in studies)
+    unfit = [
+        f"{MODEL_NAMES[model]} {told}"
+        for study in studies
+        if study.claim.name == "label_corruption"
+        for model, rows in study.group(PICTURED[study.claim.name]).groupby("model", sort=False)
+        if (told := unfitted(rows, unit="runs"))
+    ]
+    sides = f"Left: {'; right: '.join(of)}" if len(of) > 1 else f"From {next(iter(of))}"
+    text = f"{sides}. Loss: each line is a run. Test error: lines are means over the seeds that ran at every rate, "
+    return f"{text}markers are seeds{''.join(f'; {told}' for told in unfit)}."
+
+
 def _images(study: Study) -> str:
     """How many training images the runs of a picture have, in words."""
     sizes = study.group(PICTURED[study.claim.name])["train_size"].drop_duplicates()
@@ -79,11 +94,10 @@ def verdicts() -> str:
     columns = {key: {name: recorded_study(name, *key) for name in claims_of(key[1])} for key in COLUMNS}
     own = columns["paper", "cifar10"]
     shown = pictured(list(own.values()))
-    sides = " and ".join(f"profile `{study.profile.name}`" for study in shown)
     parts = [
         _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
         f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
-        f"Left and right: {sides}. Each loss is a run; test errors are means over the seeds that ran at every rate.",
+        caption(shown),
         "A verdict, its headline's mean, with the 95 % interval where it is asked of that, and what became of all "
         f"criteria (version {CRITERIA_VERSION}). The headline decides first; photographs (\\*) have their own:",
         _table(["headline", "paper", "must be at least"], _headlines(columns.values())),
@@ -113,7 +127,7 @@ def _cell(study: Study | None, claim: Claim) -> str:
         return "not asked by the paper"
     head, form = study.headline, form_of(study.headline["quantity"])
     sure = [interval(head["interval_low"], head["interval_high"], form)] if head["asked_of"] == "the interval" else []
-    basis = ", ".join([*sure, count(head["seeds"], "seed")])
+    basis = ", ".join(filter(None, [*sure, count(head["seeds"], "seed"), head["caveat"]]))
     value = f"<br>{form(head['ours'])} ({basis})" if head["seeds"] else ""
     details = [] if study.verdict == "not run" else [tally(study.criteria), seeds_note(study)]
     detail = "".join(f"<br>{text}" for text in details if text)
@@ -125,8 +139,7 @@ def _basis_rows(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
     """What each column's verdicts rest on."""
     rows = {"runs recorded": [], "seeds": [], "images": []}
     for studies in (list(column.values()) for column in columns):
-        found, needed = run_counts(*studies)
-        rows["runs recorded"].append(f"{found} of {needed}" if found else "not run yet")
+        rows["runs recorded"].append(runs_recorded(*studies))
         rows["seeds"].append(seed_numbers(*studies))
         rows["images"].append(image_counts(*studies))
     return [[name, *cells] for name, cells in rows.items()]

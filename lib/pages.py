@@ -21,7 +21,7 @@ from lib.data import IMAGES
 from lib.deviations import deviations
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
-from lib.study import PAPERS_OWN, Study, run_counts
+from lib.study import PAPERS_OWN, Study, run_counts, shared_runs
 from lib.words import MISSING, capital, count, percent
 
 NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
@@ -155,6 +155,15 @@ def seed_numbers(*studies: Study) -> str:
     return numbers if recorded == needed else f"{numbers} planned"
 
 
+def runs_recorded(*studies: Study) -> str:
+    """How many runs of some studies are recorded, how many they need, and how many they have in common with those at
+    the paper's size: these are no evidence of their own."""
+    recorded, needed = run_counts(*studies)
+    shared = shared_runs(*studies)
+    also = f", of which {shared} are also among those at the paper's size" if shared else ""
+    return f"{recorded} of {needed}{also}" if recorded else "not run yet"
+
+
 def hardware_names(*studies: Study) -> str:
     """What the records of some studies were made on."""
     return _joined(record.provenance["hardware"] for study in studies for record in study.records)
@@ -168,6 +177,7 @@ def banner(*studies: Study) -> HTML:
         "Profile": f"{profile.name}: {profile.about}",
         "Data": data_text(*studies),
         "Seeds": seed_numbers(*studies),
+        "Runs recorded": runs_recorded(*studies),
         "Hardware": hardware_names(*studies),
     }
     warnings = []

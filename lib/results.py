@@ -100,7 +100,7 @@ def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
     frame = runs_frame(record for _, record in records)
     extra = [
         {"record": path, "roles": used.get(replace(record.run, seed=0), ""), "fingerprint": record.fingerprint}
-        | {"data_source": record.provenance["data"]["source"], "arithmetic": record.provenance["precision"]}
+        | {"data_source": record.provenance["data"]["source"]}
         | {name: record.provenance[name] for name in PROVENANCE}
         for path, record in records
     ]

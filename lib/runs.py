@@ -42,7 +42,7 @@ RESULT_COLUMNS += ("test_loss", "test_accuracy", "test_top5_accuracy")
 RESULT_COLUMNS += ("changed_test_loss", "changed_test_accuracy", "changed_test_top5_accuracy")
 RESULT_COLUMNS += (*REACHED, "running_train_accuracy")
 RESULT_COLUMNS += ("last_test_accuracy", "best_test_accuracy", "best_test_top5_accuracy")
-RESULT_COLUMNS += ("early_stopped_test_accuracy",)
+RESULT_COLUMNS += ("early_stopped_test_accuracy", "arithmetic")
 
 
 @dataclass(frozen=True)
@@ -276,6 +276,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
     best_test_accuracy and best_test_top5_accuracy are the highest of the epochs; early_stopped_test_accuracy that
     of the epoch with the highest validation accuracy (the first of equals), where images were held out.
+    arithmetic: the precision computed in.
     """
     rows = []
     for record in records:
@@ -284,6 +285,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
             {"key": record.key, **asdict(record.run), **record.run.names, "outcome": record.outcome}
             | {"epochs_run": len(record.history["epoch"]), "overfit_time": time}
             | {"steps_to_overfit": time * record.provenance["steps_per_epoch"]}
+            | {"arithmetic": record.provenance["precision"]}
             | record.final
             | record.reached
             | _best(record)

@@ -146,6 +146,10 @@ class Study:
         rows = self.group(group)
         return set(rows.loc[rows["model"] == model, "key"].dropna())
 
+    def shares(self, other: "Study", group: str, model: str) -> bool:
+        """Whether all records of a group and network are also another study's, not only runs of the same settings."""
+        return self.store.root == other.store.root and self.keys(group, model) <= other.keys(group, model)
+
     def needed(self, group: str, model: str) -> int:
         """How many runs a group and network has."""
         return len({arm.run for arm in self.arms if (arm.group, arm.run.model) == (group, model)})
@@ -209,6 +213,13 @@ def run_counts(*studies: Study) -> tuple[int, int]:
     """How many runs some studies have records of, and how many they need; one that several share counts once."""
     recorded = {record.run for study in studies for record in study.records}
     return len(recorded), len({arm.run for study in studies for arm in study.arms})
+
+
+def shared_runs(*studies: Study) -> int:
+    """How many of the records of some studies are also among those at the paper's size, where they are others."""
+    same = [study for study in studies if study.recorded is not study and study.store.root == study.recorded.store.root]
+    full = {record.run for study in same for record in study.recorded.records}
+    return len(full & {record.run for study in same for record in study.records})
 
 
 def _is_whole(study: Study) -> bool:

@@ -159,7 +159,7 @@ def criteria_table(study: Study) -> HTML:
     for row in pd.concat([study.criteria, study.recorded.criteria]).drop_duplicates(QUESTION).itertuples():
         why = f"<br><small>{_once(row.why, reasons)}; asked of {row.asked_of}</small>"
         values = {"criterion": _criterion_name(row), "must be": _must_be(row) + why, "paper": _papers(row)}
-        rows.append(values | _criterion_cells(row, ours, study.recorded) | {"runs": links(study, row.group, row.model)})
+        rows.append(values | _criterion_cells(row, ours) | {"runs": links(study, row.group, row.model)})
     return table(pd.DataFrame(rows))
 
 
@@ -185,8 +185,8 @@ def _papers(row) -> str:
 
 def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[str, str]:
     """Every column's answer; a profile may ask more than another: of two coefficients. An answer that rests on the
-    runs of one of the studies shown already says so."""
-    cells, key, runs = {}, (row.criterion, row.quantity), (row.group, row.model)
+    runs of a column before it, or of one of the studies shown already, says so."""
+    cells, key, runs, before = {}, (row.criterion, row.quantity), (row.group, row.model), list(shown)
     for name, study in studies.items():
         cells[name] = UNASKED
         if key in study.answers.index:
@@ -195,8 +195,9 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
             if not ran and keys:  # not of all that the criterion takes
                 some = f"{len(keys)} of the network's {study.needed(*runs)} runs in '{row.group}' are recorded"
                 cells[name] += f"<br><small>{some}</small>"
-            if ran and any(keys <= other.keys(*runs) for other in shown if other is not study):
+            if ran and any(study.shares(other, *runs) for other in before):
                 cells[name] += "<br><small>the same runs</small>"
+            before.append(study)
     return cells
 
 
@@ -315,7 +316,9 @@ def elsewhere(study: Study) -> HTML:
 def table2(study: Study) -> HTML:
     """Table 2's rows, top-1 and top-5, on training and test images, the last and the best epoch."""
     chance = ", ".join(f"top-{k} {percent(min(1.0, k * study.chance))}" for k in (1, 5))
-    parts = [f"<p>The paper's numbers are ImageNet's. Chance here: {chance}.</p>"]
+    few = study.profile.sizes[study.data].test
+    few = f" The best epoch is that of {few:,} test images, which are evaluated after every epoch." if few else ""
+    parts = [f"<p>The paper's numbers are ImageNet's. Chance here: {chance}.{few}</p>"]
     for title, first in (("Training", 0), ("Test, last epoch", 2), ("Test, best epoch", 4)):
         published, titles = {}, {}
         for name, ours, what in TABLE2_COLUMNS[first : first + 2]:

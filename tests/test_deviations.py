@@ -52,6 +52,18 @@ def test_inception_v3s_smaller_batches_have_their_own_reason_on_all_of_imagenet(
     assert {"batch norm", "gradient clipping"} <= set(rows.index)
 
 
+def test_runs_in_another_arithmetic_are_counted():
+    def arithmetic(**results):
+        rows = deviations("randomization", PAPER, "cifar10", runs_of("randomization", PAPER, **results))
+        return rows.set_index("what")["ours"][PRECISION]
+
+    assert "fp32 throughout" not in arithmetic(key=lambda row: f"{row.name}", arithmetic=lambda row: "bf16")
+    assert arithmetic(
+        key=lambda row: f"{row.name}",
+        arithmetic=lambda row: "fp32" if row.name in (0, 2) or row["precision"] == "fp32" else "bf16",
+    ).endswith("on hardware without it fp32 throughout: 2 runs")
+
+
 def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():
     for claim, profile, text in (
         ("randomization", QUICK, "; a run ends once"),

@@ -1,8 +1,10 @@
 import itertools
+from dataclasses import replace
 
 from lib import overview, plots
 from lib.claims import CLAIMS
-from lib.study import recorded_study
+from lib.runs import Run, RunStore
+from lib.study import recorded_study, shared_runs
 
 
 def test_the_readme_is_what_the_records_say():
@@ -38,6 +40,31 @@ def test_each_picture_is_of_the_largest_size_that_has_it_whole():
         assert all(_arms(each.group(group).dropna(subset="key")) < _arms(each.group(group)) for each in larger)
     own = [recorded_study(claim, "quick") for claim in CLAIMS]
     assert [study.profile.name for study in overview.pictured(own)] == ["quick", "quick"]
+
+
+def test_the_pictures_caption_names_the_networks_that_did_not_fit():
+    study = recorded_study("label_corruption", "quick")
+    rows = study.group("corruption")
+    assert (rows["train_accuracy"] >= 0.99).all()
+    assert "unfitted" not in overview.caption([study])
+    failed = study.frame.assign(train_accuracy=study.frame["train_accuracy"].mask(rows["seed"].eq(1), 0.5))
+    study.__dict__["frame"] = failed  # as the cached property would
+    text = overview.caption([recorded_study("randomization", "paper"), study])
+    assert text.startswith("Left: profile paper on cifar10; right: profile quick on cifar10.")
+    runs = (rows["model"] == "alexnet").sum()
+    assert f"AlexNet unfitted at the end in {runs // len(study.profile.seeds)} of {runs} runs" in text
+
+
+def test_runs_that_two_columns_have_in_common_are_counted_and_are_no_runs_of_the_same_settings_only():
+    full, cpu = ([recorded_study(claim, profile) for claim in CLAIMS] for profile in ("paper", "cpu"))
+    runs: list[set[Run]] = [{record.run for study in each for record in study.records} for each in (full, cpu)]
+    assert shared_runs(*cpu) == len(runs[0] & runs[1]) > 0
+    assert f"of which {shared_runs(*cpu)} are" in overview.verdicts()
+    assert shared_runs(*full) == 0  # they are those at the paper's size
+    again = [replace(study, store=RunStore(study.store.root / "again")) for study in cpu]
+    assert shared_runs(*again) == 0
+    assert cpu[1].shares(full[1], "corruption", "mlp_1x512")
+    assert not again[1].shares(full[1], "corruption", "mlp_1x512")
 
 
 def test_a_readme_without_records_says_so(nothing):

@@ -28,6 +28,13 @@ def test_answers_that_rest_on_the_same_runs_say_so():
     assert "the same runs" in rows["MLP 1x512 is at chance at full corruption"]
 
 
+def test_columns_of_other_data_that_rest_on_the_same_runs_say_so():
+    text = tables.elsewhere(recorded_study("explicit_regularization", "quick", "tiny-imagenet")).data
+    row = next(row for row in text.split("<tr") if "MLP 1x512 fits true labels" in row)
+    paper, cpu, *_ = row.split("<td>")[4:]
+    assert ["the same runs" in cell for cell in (paper, cpu)] == [False, True]
+
+
 def test_the_cover_has_the_verdicts_of_other_records():
     study = recorded_study("randomization", "paper")
     text = tables.cover_table(study).data
