@@ -21,12 +21,12 @@ from lib.claims import (
     MODEL_NAMES,
     arm,
     rows_of,
-    times_to_fit,
+    times_to_overfit,
     with_relative_time,
     with_test_errors,
 )
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
-from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of, variant_of
+from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.splits import SPLITS
@@ -135,8 +135,8 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
     """One row per Row, on its own scale.
 
     Columns: source, row, group, model (of its arms), scale, paper, ours (mean), low and high (95 % of the mean),
-    run_low and run_high (95 % for one run), in_one_run, seeds, offset, offset_low and offset_high (a ratio where
-    ratios are compared), margin, why, p_equivalence, direction, verdict.
+    run_low and run_high (95 % for one run), in_one_run, seeds, offset (a ratio where ratios are compared), margin, why,
+    p_equivalence, direction, verdict.
     """
     result = []
     for row in rows:
@@ -157,8 +157,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
                 for name, x in zip(("ours", "low", "high", "run_low", "run_high"), (*offset, *run[1:]), strict=True)
             }
             | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
-            | dict(zip(("offset", "offset_low", "offset_high"), map(back, offset), strict=True))
-            | {"margin": row.margin.value, "why": row.margin.why}
+            | {"offset": back(offset.mean), "margin": row.margin.value, "why": row.margin.why}
             | {"p_equivalence": math.nan if row.scale == "share" else _equivalence(row)}
             | {"direction": row.direction, "verdict": row.verdict}
         )
@@ -182,7 +181,7 @@ def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
 def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     source, runs, factor = "Fig. 1a", ("randomizations", "inception"), MARGINS["time factor"]
     steps = paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
-    times = times_to_fit(frame)[list(steps.index)]
+    times = times_to_overfit(frame)[list(steps.index)]
     order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
     order = pd.Series(order, dtype=float)
     yield Row(source, "order of the five times to overfit: rank correlation", runs, order, 1.0, MARGINS["order"])
@@ -375,7 +374,7 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
     result = []
     full = frame[frame["key"].notna() & frame["train_size"].isna() & (frame["dataset"] == "cifar10")]
-    for (model, group), every in full.groupby(["model", "group"], sort=False):
+    for (model, variant), every in full.groupby(["model", "variant"], sort=False):
         rows = with_test_errors(with_relative_time(every), PAPER_CHANCE)
         rows = rows[rows["label_corruption"] > 0]
         silent = (rows["label_corruption"] < 1) & (rows["train_accuracy"] <= PAPER_CHANCE + MARGINS["chance"].value)
@@ -386,5 +385,5 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
             counts = {"rates": gaps[list(READINGS)].notna().all(axis=1).sum(), "left_out": silent.sum()}
             counts["seeds"] = rows[~silent].groupby("label_corruption")["seed"].nunique().min()
             sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
-            result.append({"model": model, "variant": variant_of(group)} | counts | sizes)
+            result.append({"model": model, "variant": variant} | counts | sizes)
     return pd.DataFrame(result)

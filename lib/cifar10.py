@@ -6,22 +6,20 @@ serves them, a download.
 
 import hashlib
 import io
-import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 from lib.config import CACHE, InputError
-from lib.files import NoData, check_whole, download, make_room, one_line
+from lib.files import NoData, download, make_room, shards
+from lib.sources import hub_layout
 from lib.splits import SPLITS, Dataset, Split, fingerprint
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -33,8 +31,7 @@ MIRRORS = (  # byte-identical copies first: the original host has been throttled
     f"https://www.cs.toronto.edu/~kriz/{ARCHIVE}",
 )
 CACHE_BYTES = 250 << 20  # the decoded arrays are 184 MB
-CACHE_FORM = 2  # bump when what the cache holds changes
-CACHE_PARTS = ("train_images", "train_labels", "test_images", "test_labels")
+CACHE_FORM = 3  # bump when what the cache holds changes
 
 
 def cifar10(root: Path) -> Dataset:
@@ -65,15 +62,9 @@ def _archive(root: Path) -> list[Path]:
 
 
 def _parquet(root: Path) -> list[Path]:
-    for folder in (root / "cifar10", root / "cifar10" / "plain_text"):  # the latter as the Hub has it
-        splits = [sorted(folder.glob(f"{split}*.parquet")) for split in SPLITS]
-        if any(splits) and not all(splits):
-            raise InputError(f"{folder} has parquet files of one split only; needed: train*.parquet and test*.parquet")
-        if any(splits):
-            for files in splits:
-                check_whole(files)
-            return [path for files in splits for path in files]
-    return []
+    folders = root / "cifar10", root / "cifar10" / "plain_text"  # the latter as the Hub has it
+    found = filter(None, (shards(folder, train="train*.parquet", test="test*.parquet") for folder in folders))
+    return [path for files in next(found, {}).values() for path in files]
 
 
 def _read_extracted(files: list[Path]) -> tuple[Split, Split, dict]:
@@ -119,15 +110,13 @@ def _read_parquet(files: list[Path]) -> tuple[Split, Split, dict]:
 
 def _read_shard(path: Path) -> tuple[Split, torch.Tensor]:
     """Images and labels of one parquet file, and which images are exact, by its column of this name if it has one."""
-    try:
+    with hub_layout(path):
         table = pq.read_table(path)
         column = "img" if "img" in table.column_names else "image"
         encoded = pc.struct_field(table[column], "bytes").to_pylist()
         images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
         labels = torch.tensor(table["label"].to_pylist())
         exact = table["exact"].to_pylist() if "exact" in table.column_names else [True] * len(labels)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is damaged or not in the Hub's layout: {one_line(error)}") from error
     return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), torch.tensor(exact)
 
 
@@ -147,31 +136,20 @@ def _download(root: Path) -> Path:
 def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     """Decoded arrays of these source files: from the cache, or decoded now and put there."""
     states = [CACHE_FORM, *((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)]
-    folder = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}"
-    if not (folder / "meta.json").exists():
+    cache = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}.pt"
+    if not cache.exists():
         make_room(CACHE, CACHE_BYTES)
         train, test, more = READERS[find](files)
-        _write_cache(folder, train, test, {"source": f"{find.__name__.strip('_')} files"} | more)
-    damaged = f"the decoded data set in {folder} is damaged: delete this folder"
+        meta = {"source": f"{find.__name__.strip('_')} files", "fingerprint": fingerprint(train, test)} | more
+        partial = cache.with_suffix(f".{os.getpid()}.partial")  # a killed process leaves no half cache
+        torch.save([train.images, train.labels, test.images, test.labels, meta], partial)
+        os.replace(partial, cache)
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        arrays = [torch.from_numpy(np.load(folder / f"{part}.npy", mmap_mode="c")) for part in CACHE_PARTS]
-    except (OSError, ValueError) as error:  # a file is missing, or shorter than it says
-        raise InputError(damaged) from error
-    train, test = Split(*arrays[:2]), Split(*arrays[2:])
-    if fingerprint(train, test) != meta["fingerprint"]:
-        raise InputError(damaged)
+        *arrays, meta = torch.load(cache, mmap=True, weights_only=True)
+        train, test = Split(*arrays[:2]), Split(*arrays[2:])
+        is_whole = fingerprint(train, test) == meta["fingerprint"]
+    except Exception:  # torch raises many kinds on a damaged file
+        is_whole = False
+    if not is_whole:
+        raise InputError(f"the decoded data set {cache} is damaged: delete it")
     return Dataset("cifar10", train, test, CLASSES, **meta)
-
-
-def _write_cache(folder: Path, train: Split, test: Split, meta: dict) -> None:
-    """Write arrays and meta.json under another name, then rename: a killed process leaves no half cache."""
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix="partial-"))
-    arrays = (train.images, train.labels, test.images, test.labels)
-    for part, tensor in zip(CACHE_PARTS, arrays, strict=True):
-        np.save(partial / f"{part}.npy", tensor.numpy())
-    (partial / "meta.json").write_text(json.dumps(meta | {"fingerprint": fingerprint(train, test)}))
-    try:
-        os.rename(partial, folder)
-    except OSError:  # another process was faster
-        shutil.rmtree(partial)

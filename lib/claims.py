@@ -43,6 +43,7 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
+ACCURACIES = [f"{split}_accuracy" for split in SPLITS]
 COLUMNS = {"train_accuracy": "training accuracy", "running_train_accuracy": "running training accuracy"}
 MODEL_NAMES = {
     "inception": "Inception",
@@ -194,10 +195,10 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
         what, published = f"{label} trained on random labels is at chance", table1["test_accuracy"][model]
         unsettled = unfitted(rows_of(frame, group, group, model))
         yield at_chance(what, "test accuracy", test, chance, published, (group, model), unsettled)
-    yield from _times_to_fit(frame)
+    yield from _criteria_of_times(frame)
 
 
-def times_to_fit(frame: pd.DataFrame) -> pd.DataFrame:
+def times_to_overfit(frame: pd.DataFrame) -> pd.DataFrame:
     """Time to overfit of each randomization of Fig. 1a over that of true labels: one row a seed, one column each."""
     times = _overfit_times(frame)
     return times.div(times["true labels"].where(np.isfinite(times["true labels"])), axis=0)
@@ -208,7 +209,7 @@ def _overfit_times(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: arm(frame, "randomizations", name, "inception", "overfit_time") for name in names})
 
 
-def _times_to_fit(frame: pd.DataFrame) -> Criteria:
+def _criteria_of_times(frame: pd.DataFrame) -> Criteria:
     runs, margin = ("randomizations", "inception"), MARGINS["constant factor"]
     times, published = _overfit_times(frame), paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
     noise, true = "random labels", "true labels"
@@ -299,23 +300,35 @@ def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
 
 def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     group = "Table 1, true labels"
-    published = paper.table1().query("labels == 'true'").set_index(["model", "arm"])
-    trained, tested = (published[f"{split}_accuracy"] for split in SPLITS)
+    published = paper.table1().query("labels == 'true'").set_index(["model", "arm"])[ACCURACIES]
     for model, rows in frame[frame["group"] == group].groupby("model", sort=False):
-        off = rows_of(frame, group, "none", model)
         for name in [name for name in dict.fromkeys(rows["arm"]) if name != "none"]:
-            on = rows_of(frame, group, name, model)
-            yield Comparison(
-                f"{MODEL_NAMES[model]}, {name}",
-                (group, model),
-                *(arm(frame, group, each, model, "test_accuracy") for each in (name, "none")),
-                share_batches(on, off),
-                MARGINS["marginal"],
-                tested.get((model, name), math.nan),
-                tested[model, "none"],
-                headline=(model, name) == ("inception", "random crop + weight decay"),
-                **fitting(on, off, chance, trained.get((model, name), math.nan)),
-            )
+            arms = [(group, each, model) for each in (name, "none")]
+            papers = published.reindex([(model, name), (model, "none")])
+            headline = (model, name) == ("inception", "random crop + weight decay")
+            yield compare(frame, chance, f"{MODEL_NAMES[model]}, {name}", *arms, papers, headline=headline)
+
+
+def compare(
+    frame: pd.DataFrame,
+    chance: float,
+    text: str,
+    on: tuple[str, str, str],
+    off: tuple[str, str, str],
+    papers: pd.DataFrame | None = None,
+    margin: Margin = MARGINS["marginal"],
+    names: tuple[str, str] = ("with it", "without it"),
+    margins: tuple[str, str] = ("fitted", "chance"),
+    **more,
+) -> Comparison:
+    """The test accuracies of two arms (group, name, network), one with something and one without it: paired where they
+    share batches, unsettled where they did not fit. papers: their ACCURACIES, training and test, in the paper."""
+    papers = papers if papers is not None else pd.DataFrame(math.nan, range(2), ACCURACIES)
+    (trained, paper_on), (_, paper_off) = papers.to_numpy()
+    rows, runs = [rows_of(frame, *each) for each in (on, off)], (on[0], on[2])
+    values = (arm(frame, *each, "test_accuracy") for each in (on, off))
+    more |= fitting(*rows, chance, trained, names, margins)
+    return Comparison(text, runs, *values, share_batches(*rows), margin, paper_on, paper_off, without=names[1], **more)
 
 
 def fitting(
@@ -375,17 +388,9 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
 
 def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     table1 = paper.table1().query("labels == 'true' and arm == 'none'").set_index("model")
-    on, off = ("batch norm", "on", "inception"), ("batch norm", "off", "inception_no_bn")
-    yield Comparison(
-        "Inception, batch norm",
-        ("batch norm", "inception"),
-        *(arm(frame, *each, "test_accuracy") for each in (on, off)),
-        share_batches(rows_of(frame, *on), rows_of(frame, *off)),
-        MARGINS["marginal"],
-        *(table1["test_accuracy"][each[2]] for each in (on, off)),
-        headline=True,
-        **fitting(rows_of(frame, *on), rows_of(frame, *off), chance, table1["train_accuracy"][on[2]]),
-    )
+    arms = ("batch norm", "on", "inception"), ("batch norm", "off", "inception_no_bn")
+    papers = table1.loc[["inception", "inception_no_bn"], ACCURACIES]
+    yield compare(frame, chance, "Inception, batch norm", *arms, papers, headline=True)
     fig2b = dict(iter(paper.fig2b().query("split == 'test'").groupby("model")))
     for model in CORRUPTION_MODELS:
         last, best, chosen = (
@@ -404,11 +409,8 @@ def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Compar
     for model, ran in optimizers.groupby("model", sort=False):
         for name in [name for name in dict.fromkeys(ran["arm"]) if name != "SGD"]:
             arms = [("optimizer", each, model) for each in ("SGD", name)]
-            values = (arm(frame, *each, "test_accuracy") for each in arms)
-            rows = [rows_of(frame, *each) for each in arms]
-            how = {"paired": share_batches(*rows), "margin": MARGINS["marginal"], "without": "with the latter"}
-            how |= fitting(*rows, chance, names=("with SGD", "with the latter"))
-            yield Comparison(f"{MODEL_NAMES[model]}, SGD against {name}", ("optimizer", model), *values, **how)
+            text, names = f"{MODEL_NAMES[model]}, SGD against {name}", ("with SGD", "with the latter")
+            yield compare(frame, chance, text, *arms, names=names)
 
 
 def _implicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:

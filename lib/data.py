@@ -5,7 +5,6 @@ stand in where CIFAR-10 cannot be had.
 """
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +14,7 @@ from lib.cifar10 import cifar10, cifar10_on_disk
 from lib.config import data_root, one_of
 from lib.files import NoData
 from lib.imagenet import photographs
-from lib.splits import Dataset, Split, fingerprint, some_classes, stratified_order
+from lib.splits import Dataset, Split, fingerprint, stratified_order
 
 IMAGES = {  # as published
     "cifar10": {"train": 50_000, "test": 10_000},
@@ -27,12 +26,13 @@ DATASETS = ("auto", *IMAGES)
 
 
 def load_dataset(name: str, root: Path | None = None, classes: int | None = None) -> Dataset:
-    """Load one of DATASETS, all or some of its classes.
+    """Load one of DATASETS, of the photographs all or some of the classes.
 
     Args:
         name: 'auto' is CIFAR-10 where it can be had, else digits.
         root: the user's data folder; DATA_ROOT by default.
-        classes: how many of the classes, evenly spaced over their sorted list and labelled from 0; None: all.
+        classes: of photographs how many of the classes, evenly spaced over their sorted list and labelled from 0; None:
+            all.
 
     Raises:
         InputError: unknown name, damaged data, no room for the decoded images, or a number of classes that is not
@@ -42,7 +42,7 @@ def load_dataset(name: str, root: Path | None = None, classes: int | None = None
     name, root = resolve_dataset(name, root), root or data_root()
     if name in ("imagenet", "tiny-imagenet"):
         return photographs(name, root, classes)
-    return some_classes(cifar10(root) if name == "cifar10" else _digits(), classes)
+    return cifar10(root) if name == "cifar10" else _digits()
 
 
 def at_hand(name: str) -> Dataset | None:
@@ -54,21 +54,18 @@ def at_hand(name: str) -> Dataset | None:
     return cifar10_on_disk(data_root()) if name == "cifar10" else None
 
 
-def resolve_dataset(name: str, root: Path | None = None, recorded: Callable[[], bool] = lambda: False) -> str:
+def resolve_dataset(name: str, root: Path | None = None) -> str:
     """One of DATASETS; for 'auto' 'cifar10', downloaded if need be, or 'digits', and says so if it cannot be had.
-
-    recorded: whether all that is asked of CIFAR-10 is recorded, so that it need not be had.
 
     Raises:
         InputError: unknown name, or damaged data.
     """
     if one_of("dataset", name, DATASETS) == "auto":
         try:
-            cifar10(root or data_root())
-            name = "cifar10"
+            return cifar10(root or data_root()).name
         except NoData as error:
-            name, what = ("cifar10", "its records") if recorded() else ("digits", "scikit-learn's handwritten digits")
-            print(f"{error}\nDATASET=auto: going on with {what}.", file=sys.stderr)
+            print(f"{error}\nDATASET=auto: going on with scikit-learn's handwritten digits.", file=sys.stderr)
+            return "digits"
     return name
 
 

@@ -16,7 +16,6 @@ from lib.experiments import (
     LARGE_BATCH,
     V3_DROPOUT,
     V3_WEIGHT_DECAY,
-    comparison_of,
 )
 from lib.findings import (
     DECAY,
@@ -191,7 +190,7 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
 
 def _ending(runs: pd.DataFrame) -> str:
     """Which runs of a claim end once they have fitted, by comparison, and by network where not all of one do."""
-    ends = runs.groupby([runs["group"].map(comparison_of), "model"], sort=False)["stop_when_fitted"].all()
+    ends = runs.groupby(["comparison", "model"], sort=False)["stop_when_fitted"].all()
     if ends.all():
         return "a run"
     parts = []

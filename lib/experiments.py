@@ -74,9 +74,15 @@ def curve_run(profile: Profile, dataset: str, model: str, seed: int) -> Run:
 class Arm:
     """One run in the part it plays for a claim: a run may be an arm of several comparisons."""
 
-    group: str  # the comparison
-    name: str  # what differs within the group, beside the network and the seed
+    comparison: str
+    name: str  # what differs within it, beside the network and the seed
     run: Run
+    variant: str = ""  # which of VARIANTS its settings are; '': the profile's
+
+    @property
+    def group(self) -> str:
+        """The arms that are held against one another: those of a comparison and variant."""
+        return group_of(self.comparison, self.variant)
 
 
 def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
@@ -91,7 +97,7 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
             run = replace(make(profile, dataset, main, seed), pixels=pixels, label_corruption=rate)
             yield Arm("randomizations", run.randomization, run)
             for name, variant in _variants(profile, run, [ACROSS_CHANNELS] if pixels in PERMUTED else []):
-                yield Arm(group_of("randomizations", name), run.randomization, variant)
+                yield Arm("randomizations", run.randomization, variant, name)
         for model in profile.networks(dataset):
             run = replace(base_run(profile, dataset, model, seed), label_corruption=1.0)
             yield Arm("random labels", "random labels", run)
@@ -104,7 +110,7 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for model in CORRUPTION_MODELS if profile.variants and dataset not in PHOTOGRAPHS else ():
             run = replace(curve_run(profile, dataset, model, seed), label_corruption=1.0)
             for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
-                yield Arm(group_of(NOISE_OF_FIG_1C, name), "random labels", variant)
+                yield Arm(NOISE_OF_FIG_1C, "random labels", variant, name)
 
 
 def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
@@ -113,22 +119,12 @@ def label_corruption(profile: Profile, dataset: str) -> Iterator[Arm]:
         run = replace(curve_run(profile, dataset, model, seed), label_corruption=rate)
         yield Arm("corruption", f"{rate:g}", run)
         for name, variant in _variants(profile, run, TRAINING_VARIANTS):
-            yield Arm(group_of("corruption", name), f"{rate:g}", variant)
+            yield Arm("corruption", f"{rate:g}", variant, name)
 
 
 def group_of(comparison: str, variant: str = "") -> str:
     """The name of a comparison's group of arms with one of VARIANTS, '' for the settings as the profile has them."""
     return f"{comparison}, {variant}" if variant else comparison
-
-
-def variant_of(group: str) -> str:
-    """Which of VARIANTS a group of arms has, see group_of."""
-    return next((name for name in VARIANTS if group.endswith(group_of("", name))), "")
-
-
-def comparison_of(group: str) -> str:
-    """The comparison that a group belongs to, see group_of."""
-    return group.removesuffix(group_of("", variant_of(group)))
 
 
 def _variants(profile: Profile, run: Run, names: Iterable[str]) -> Iterator[tuple[str, Run]]:
@@ -151,7 +147,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
                 name, regularized = _regularized(replace(run, weight_decay=coefficient), profile)
                 yield Arm(group, name, regularized)
                 for variant, changed in _variants(profile, regularized, [DEFAULT_LRN]):
-                    yield Arm(group_of(group, variant), name, changed)
+                    yield Arm(group, name, changed, variant)
         for model in [model for model in profile.networks(dataset) if model in HAS_DROPOUT]:
             run = replace(base_run(profile, dataset, model, seed), dropout=profile.dropout)
             yield Arm("Table 1, true labels", *_regularized(run, profile))
@@ -160,7 +156,7 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for model in CORRUPTION_MODELS if profile.variants else ():
             run = curve_run(profile, dataset, model, seed)
             for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
-                yield Arm(group_of(UNREGULARIZED[1], name), "none", variant)
+                yield Arm(UNREGULARIZED[1], "none", variant, name)
 
 
 def _regularized(run: Run, profile: Profile) -> tuple[str, Run]:
@@ -257,14 +253,15 @@ def claim_arms(claim: str, profile: Profile, dataset: str) -> list[Arm]:
 
 
 def arms_frame(arms: list[Arm], records: list[Record]) -> pd.DataFrame:
-    """One row per arm: group, arm, model, seed and, from runs_frame, its run's settings and results.
+    """One row per arm: group, comparison, variant, arm and, from runs_frame, its run's settings and results.
 
     Arms without a record stay, with nothing in their results.
     """
     found = runs_frame(records)
     results = {record.run: row for record, row in zip(records, found.to_dict("records"), strict=True)}
     rows = [
-        {"group": arm.group, "arm": arm.name} | asdict(arm.run) | arm.run.names | results.get(arm.run, {})
+        {"group": arm.group, "comparison": arm.comparison, "variant": arm.variant, "arm": arm.name}
+        | (asdict(arm.run) | arm.run.names | results.get(arm.run, {}))
         for arm in arms
     ]
-    return pd.DataFrame(rows).reindex(columns=["group", "arm", *found.columns])
+    return pd.DataFrame(rows).reindex(columns=["group", "comparison", "variant", "arm", *found.columns])

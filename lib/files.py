@@ -1,16 +1,15 @@
 """Files of data sets: downloaded and checked, with room made for them, and written by one process at a time."""
 
-import fcntl
 import os
 import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock
 
 from lib.config import InputError
 
@@ -39,7 +38,7 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f"{name}.partial"
-        with locked(folder / f"{name}.lock"):
+        with FileLock(folder / f"{name}.lock"):
             if check_integrity(str(folder / name), md5):
                 return folder / name
             for url in urls:
@@ -74,29 +73,27 @@ def make_room(folder: Path, needed: int) -> None:
         raise InputError(f"{folder} has {free >> 20} MiB of free disk space; needed: {needed >> 20} MiB")
 
 
-def check_whole(files: Sequence[Path]) -> None:
-    """Refuse parquet files of a split that are not as many as their names say: train-00000-of-00003.
+def shards(folder: Path, **patterns: str) -> dict[str, list[Path]]:
+    """Parquet files in a folder by split, from each split's pattern; none where there are none.
 
     Raises:
-        InputError: an interrupted download has left some out.
+        InputError: those of one split only, or not as many as their names say: train-00000-of-00003.
     """
-    totals = {int(total) for path in files for total in re.findall(r"-of-(\d+)", path.name)}
-    if totals and totals != {len(files)}:
-        raise InputError(f"{files[0].parent} has {len(files)} files like {files[0].name}; needed: {max(totals)}")
+    found = {split: sorted(folder.glob(pattern)) for split, pattern in patterns.items()}
+    if not any(found.values()):
+        return {}
+    if not all(found.values()):
+        raise InputError(f"{folder} has parquet files of one split only; needed: {' and '.join(patterns.values())}")
+    for files in found.values():
+        totals = {int(total) for path in files for total in re.findall(r"-of-(\d+)", path.name)}
+        if totals and totals != {len(files)}:  # an interrupted download has left some out
+            raise InputError(f"{folder} has {len(files)} files like {files[0].name}; needed: {max(totals)}")
+    return found
 
 
 def writable(folder: Path) -> bool:
     """Whether files may be put there; a folder marked read-only stays as it is, even where root could write."""
     return bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[TextIO]:
-    """The file, opened to read and append to, while no other process has it so; waits until then."""
-    with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, whatever ends the process
-        file.seek(0)
-        yield file
 
 
 def one_line(error: BaseException) -> str:

@@ -21,9 +21,7 @@ from lib.experiments import (
     SLOWER,
     TUTORIAL_WEIGHTS,
     VARIANTS,
-    comparison_of,
     group_of,
-    variant_of,
 )
 from lib.runs import OVERFIT_LOSS, Run
 from lib.statistics import mean_interval
@@ -55,7 +53,7 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
         PIXELS: _moved_pixels(runs),
         PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
         EXACT: _differences(exact, "without them: test accuracy"),
-    } | _alexnet_found(runs[runs["group"].map(comparison_of) == NOISE_OF_FIG_1C])
+    } | _alexnet_found(runs[runs["comparison"] == NOISE_OF_FIG_1C])
 
 
 def _moved_pixels(runs: pd.DataFrame) -> str:
@@ -97,13 +95,12 @@ def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
 
 
 def _label_corruption_found(runs: pd.DataFrame) -> dict[str, str]:
-    usual, slower = (group_of("corruption", variant) for variant in ("", SLOWER))
-    ran = runs[runs["model"].isin(SLOWED) & runs["group"].isin([usual, slower]) & runs["key"].notna()]
+    ran = runs[runs["model"].isin(SLOWED) & runs["variant"].isin(["", SLOWER]) & runs["key"].notna()]
     distances = readings(runs)
     times = {(row.model, row.variant): row.relative_time for row in distances.itertuples()}
     parts = [
-        _overfits(model, rows, times.get((model, variant_of(group)), math.nan))
-        for (model, group), rows in ran.groupby(["model", "group"], sort=False)
+        _overfits(model, rows, times.get((model, variant), math.nan))
+        for (model, variant), rows in ran.groupby(["model", "variant"], sort=False)
     ]
     found = {DECAY: "; ".join(parts) or "—", TEST_LABELS: _nearest_reading(distances)}
     timed = pd.concat([with_relative_time(rows) for _, rows in runs.groupby("group", sort=False)])
@@ -156,9 +153,8 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
 def _alexnet_found(runs: pd.DataFrame) -> dict[str, str]:
     """What came of each of ALEXNETS."""
     runs = runs[runs["model"] == "alexnet"]
-    variants = runs["group"].map(variant_of)
     return {
-        row: _either_way(runs[variants.isin(["", variant])], setting, noun)
+        row: _either_way(runs[runs["variant"].isin(["", variant])], setting, noun)
         for row, (variant, setting, noun) in ALEXNETS.items()
     }
 

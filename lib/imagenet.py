@@ -10,8 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from filelock import FileLock
+
 from lib.config import InputError, from_environment
-from lib.files import NoData, check_whole, download, locked, make_room, one_line, writable
+from lib.files import NoData, download, make_room, one_line, shards, writable
 from lib.packing import packed
 from lib.sources import Parquet, Source, Tree, Zip
 from lib.splits import Dataset
@@ -59,8 +61,8 @@ def _tiny_imagenet(root: Path) -> Source:
         return Tree(root / "tiny-imagenet-200")
     if (root / ZIP).is_file():
         return Zip(root / ZIP)
-    if shards := _shards(root / "tiny-imagenet") or _shards(root / "tiny-imagenet" / "data"):
-        return Parquet(root / "tiny-imagenet", shards)
+    if files := _shards(root / "tiny-imagenet"):
+        return Parquet(root / "tiny-imagenet", files)
     try:
         return Zip(download(ZIP_MIRRORS, root, ZIP, ZIP_MD5))
     except NoData as error:
@@ -75,8 +77,8 @@ def _imagenet(folder: Path) -> Source:
         _extract(folder)
     if all((folder / split).is_dir() for split in ("train", "val")):
         return Tree(folder)
-    if shards := _shards(folder) or _shards(folder / "data"):
-        return Parquet(folder, shards)
+    if files := _shards(folder):
+        return Parquet(folder, files)
     raise NoData(
         f"ImageNet is not to be had, and cannot be downloaded without an account. Tried {folder}/train and "
         f"{folder}/val with a folder for each class, {', '.join(ARCHIVES)} in {folder}, {folder}/train-*.parquet and "
@@ -97,7 +99,7 @@ def _extract(folder: Path) -> None:
         raise InputError(f"{folder} is read-only: extract its archives elsewhere, or make it writable")
     make_room(folder, sum((folder / f"ILSVRC2012_img_{split}.tar").stat().st_size for split in missing))
     work = folder / "partial"  # a killed extraction leaves nothing that looks whole
-    with locked(folder / "partial.lock"):
+    with FileLock(folder / "partial.lock"):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         for name in ARCHIVES:
@@ -122,16 +124,6 @@ def _extract_split(work: Path, split: str) -> None:
 
 
 def _shards(folder: Path) -> dict[str, list[Path]]:
-    """Parquet files by split; none where there are none.
-
-    Raises:
-        InputError: those of one split only, or not all of a split.
-    """
-    shards = {"train": sorted(folder.glob("train-*.parquet")), "test": sorted(folder.glob("val*-*.parquet"))}
-    if any(shards.values()) and not all(shards.values()):
-        raise InputError(f"{folder} has parquet files of one split only; needed: train-*.parquet and val*-*.parquet")
-    if not shards["train"]:
-        return {}
-    for files in shards.values():
-        check_whole(files)
-    return shards
+    """Parquet files by split, in the folder or, as the Hub has them, below data/."""
+    names = {"train": "train-*.parquet", "test": "val*-*.parquet"}
+    return shards(folder, **names) or shards(folder / "data", **names)

@@ -19,11 +19,12 @@ from typing import TextIO
 
 import numpy as np
 import torch
+from filelock import FileLock
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lib.config import CACHE, InputError, cores, redraw_seconds
-from lib.files import locked, make_room, writable
+from lib.files import make_room, writable
 from lib.sources import Chunk, Source
 from lib.splits import SPLITS, Dataset, ImageFile, Split, class_indices, fingerprint
 
@@ -96,7 +97,8 @@ def _pack(source: Source, folder: Path, size: int, classes: int | None) -> None:
     kept = class_indices(classes, len(source.keys))
     tasks = _tasks(source, {source.keys[index]: label for label, index in enumerate(kept)})
     make_room(folder, 0)
-    with locked(folder / "packing.jsonl") as log:
+    with FileLock(folder / "packing.lock"), (folder / "packing.jsonl").open("a+") as log:
+        log.seek(0)
         if (folder / "meta.json").exists():  # another process was faster
             return
         reports = _decode_all(tasks, folder, size, log)

@@ -70,22 +70,12 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
     return HTML(f'{heading}<div class="scroll{" long" if long else ""}">{body}</div>')
 
 
-def heading(study: Study) -> str:
-    """What a column of this study's numbers is called: profile and hardware."""
-    machines = {record.provenance["hardware"] for record in study.records}
-    named = f"{len(machines)} machines" if len(machines) > 1 else _joined(machines)  # the banner names them all
-    return _heading(study, f", {named}" if machines else "")
-
-
-def short_heading(study: Study) -> str:
-    """The same without the hardware."""
-    return _heading(study, "")
-
-
-def _heading(study: Study, hardware: str) -> str:
-    data = "" if study.data == "cifar10" else f", {study.data}"
-    whose = "recorded" if study is study.recorded else "these"
-    return f"{whose} runs (profile {study.profile.name}{hardware}{data})"
+def heading(study: Study, with_hardware: bool = True) -> str:
+    """What a column of this study's numbers is called: profile, hardware and data set."""
+    machines = {record.provenance["hardware"] for record in study.records} if with_hardware else ()
+    named = f"{len(machines)} machines" if len(machines) > 1 else "".join(machines)  # the banner names them all
+    parts = [f"profile {study.profile.name}", named, "" if study.data == "cifar10" else study.data]
+    return f"{'recorded' if study is study.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
 
 
 def columns(study: Study) -> dict[str, Study]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lib import paper
-from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, fits, fitting, rows_of, share_batches, unfitted
+from lib.claims import CLAIMS, MARGINS, Claim, Criteria, arm, at_chance, compare, fits, rows_of, unfitted
 from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.profiles import PHOTOGRAPHS, V3
 from lib.splits import SPLITS
@@ -37,23 +37,12 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
 
 def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
     group = "Table 2, true labels"
-    published = paper.table2().query("labels == 'true'").set_index("arm")
-    margins = "fitted, ImageNet", "chance, ImageNet"
-    off = rows_of(frame, group, "none", V3)
+    published = paper.table2().query("labels == 'true'").set_index("arm")[["train_top1", "test_top1"]]
+    how = {"margin": MARGINS["kept, ImageNet"], "margins": ("fitted, ImageNet", "chance, ImageNet")}
     for name in published.index.drop("none"):
-        on = rows_of(frame, group, name, V3)
-        yield Comparison(
-            f"{NAME}, {name}",
-            (group, V3),
-            *(arm(frame, group, each, V3, "test_accuracy") for each in (name, "none")),
-            share_batches(on, off),
-            MARGINS["kept, ImageNet"],
-            published["test_top1"][name],
-            published["test_top1"]["none"],
-            headline=name == published.index[0],
-            paper_chance=IMAGENET_CHANCE,
-            **fitting(on, off, chance, published["train_top1"][name], margins=margins),
-        )
+        arms, papers = [(group, each, V3) for each in (name, "none")], published.loc[[name, "none"]]
+        how |= {"headline": name == published.index[0], "paper_chance": IMAGENET_CHANCE}
+        yield compare(frame, chance, f"{NAME}, {name}", *arms, papers, **how)
 
 
 def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:

@@ -4,7 +4,6 @@ A run's key hashes its settings, the data set's fingerprint and the recipe versi
 versions, hardware and wall time belong to its provenance. One readable JSON file holds one record.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from lib.config import InputError
 from lib.files import make_room
@@ -155,7 +155,8 @@ class Record:
 
     def to_json(self) -> str:
         """Standard JSON, a line per history column; non-finite numbers become null."""
-        text = json.dumps(_finite(asdict(self) | {"key": self.key, "recipe": RECIPE}), indent=1, allow_nan=False)
+        plain = json.dumps(asdict(self) | {"key": self.key, "recipe": RECIPE})
+        text = json.dumps(json.loads(plain, parse_constant=lambda _: None), indent=1, allow_nan=False)
         return re.sub(r"\[[^\[\]{}]*\]", lambda match: " ".join(match[0].split()), text) + "\n"
 
     @classmethod
@@ -239,12 +240,12 @@ class RunStore:
 
         The lock is the operating system's: it goes with its process, however that ends.
         """
-        with self._work(run.key(fingerprint) + ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-            else:
+        try:
+            held = FileLock(self._work(run.key(fingerprint) + ".lock")).acquire(timeout=0)
+        except Timeout:
+            yield False
+        else:
+            with held:
                 yield True
 
     def check_writable(self) -> None:
@@ -321,11 +322,3 @@ def _best(record: Record) -> dict[str, float | None]:
         "best_test_top5_accuracy": history["test_top5_accuracy"].max(),
         "early_stopped_test_accuracy": test[held_out.idxmax()] if len(held_out) else None,
     }
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

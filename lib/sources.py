@@ -200,7 +200,7 @@ class Parquet:
         for path in (self.folder / "classes.txt", first.parent / "classes.txt"):
             if path.is_file():
                 return [" ".join(pair) for pair in _pairs(path.read_text().splitlines())]
-        with _hub_layout(first):
+        with hub_layout(first):
             features = json.loads((pq.read_schema(first).metadata or {}).get(b"huggingface", b"{}"))
             return features.get("info", {}).get("features", {}).get("label", {}).get("names", [])
 
@@ -239,7 +239,8 @@ def _pairs(lines: list[str]) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def _hub_layout(path: Path) -> Iterator[None]:
+def hub_layout(path: Path) -> Iterator[None]:
+    """Name the file where reading it fails."""
     try:
         yield
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
@@ -248,14 +249,14 @@ def _hub_layout(path: Path) -> Iterator[None]:
 
 def _labels(path: Path) -> list[np.ndarray]:
     """Labels of one parquet file by row group."""
-    with _hub_layout(path), pq.ParquetFile(path) as file:
+    with hub_layout(path), pq.ParquetFile(path) as file:
         groups = [file.read_row_group(group, columns=["label"]) for group in range(file.num_row_groups)]
         return [group["label"].to_numpy() for group in groups]
 
 
 def _images(path: Path, group: int, rows: set[int]) -> Iterator[Read]:
     """What reads the images of some rows of a row group, a few in memory at a time."""
-    with _hub_layout(path), pq.ParquetFile(path) as file:
+    with hub_layout(path), pq.ParquetFile(path) as file:
         column = "img" if "img" in file.schema_arrow.names else "image"
         batches = file.iter_batches(ROWS, row_groups=[group], columns=[f"{column}.bytes"], use_threads=False)
         scalars = (scalar for batch in batches for scalar in pc.struct_field(batch.column(0), "bytes"))

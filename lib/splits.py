@@ -1,7 +1,7 @@
 """What every data set is made of: images and labels, in memory or in a file, and how to take some of them."""
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -117,22 +117,6 @@ def class_indices(count: int | None, total: int) -> list[int]:
     if not 2 <= count <= total:
         raise InputError(f"{count!r} classes are outside the allowed range 2 to {total}")
     return [i * total // count for i in range(count)]
-
-
-def some_classes(dataset: Dataset, count: int | None) -> Dataset:
-    """The examples of `count` evenly spaced classes of a data set in memory, labelled from 0; None: all of it.
-
-    Raises:
-        InputError: count is not between 2 and the number of classes.
-    """
-    kept = class_indices(count, len(dataset.classes))
-    if len(kept) == len(dataset.classes):
-        return dataset
-    members = torch.tensor(kept)
-    train, test = (split.subset(torch.isin(split.labels, members)) for split in (dataset.train, dataset.test))
-    train, test = (Split(split.images, torch.searchsorted(members, split.labels)) for split in (train, test))
-    classes = tuple(dataset.classes[index] for index in kept)
-    return replace(dataset, train=train, test=test, classes=classes, fingerprint=fingerprint(train, test), inexact={})
 
 
 def fingerprint(train: Split, test: Split) -> str:

@@ -159,7 +159,7 @@ def crossing(curve: pd.Series, level: float) -> float:
 
 
 def _student(values: np.ndarray, scale: float) -> Interval:
-    """Mean of values [n] and Student's interval `scale` standard deviations wide."""
+    """Mean of values [n] and Student's interval; scale: its standard error, in standard deviations of the values."""
     mean = _mean(values)
     if not _countable(values) or math.isinf(mean):
         return Interval(mean, math.nan, math.nan)

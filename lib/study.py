@@ -7,7 +7,7 @@ for the paper's size on a CPU: that is rendered from the records there are.
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -25,7 +25,7 @@ from lib.photo_claims import claims_of
 from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore, history_frame
 from lib.splits import Dataset
-from lib.sweep import records
+from lib.sweep import train_missing
 
 PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
 PUBLISHED, DATA_SETS = ("paper", "cpu", "quick"), ("cifar10", *PHOTOGRAPHS)  # that the repository may have records of
@@ -200,13 +200,10 @@ def open_study(
             return read
         raise
     read = _read(claim, size, name, store, seeds is None, data.fingerprint)
-    if _is_whole(read):
-        return replace(read, dataset=data)
-    if seeds is None:
-        size = _with_recorded_seeds(claim, size, data.name, lambda run: store.load(run, data.fingerprint) is not None)
-    arms = claim_arms(claim, size, data.name)
-    found = records([arm.run for arm in arms], data, store, device)
-    return Study(claims_of(name)[claim], size, name, 1 / len(data.classes), store, arms, found, data)
+    if not _is_whole(read):
+        train_missing([arm.run for arm in claim_arms(claim, size, name)], data, store, device)
+        read = _read(claim, size, name, store, seeds is None, data.fingerprint)
+    return replace(read, dataset=data)
 
 
 def run_counts(*studies: Study) -> tuple[int, int]:
@@ -234,15 +231,14 @@ def trains(profile: Profile, device: str) -> bool:
 
 
 def dataset_of(profile: Profile, dataset: str, device: str) -> str:
-    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then, and where it cannot be
-    had but all its runs are recorded.
+    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then.
 
     Raises:
         InputError: unknown name, or damaged data.
     """
-    if dataset == "auto" and not trains(profile, device):
+    if dataset == "auto" and (not trains(profile, device) or _all_recorded(profile, "cifar10")):
         return "cifar10"
-    return resolve_dataset(dataset, recorded=lambda: _all_recorded(profile, "cifar10"))
+    return resolve_dataset(dataset)
 
 
 def _all_recorded(profile: Profile, dataset: str) -> bool:
@@ -265,7 +261,7 @@ def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: 
     """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand."""
     found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, own)
     if more_seeds:
-        size = _with_recorded_seeds(claim, size, dataset, found.__contains__)
+        size = _with_recorded_seeds(claim, size, dataset, found)
     arms = claim_arms(claim, size, dataset)
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
     classes = {record.provenance["data"].get("classes", CLASSES) for record in known} or {CLASSES}
@@ -290,12 +286,12 @@ def recorded_study(claim: str, profile: str = "paper", dataset: str = "cifar10")
     return _read(claim, PROFILES[profile], dataset, RunStore(RECORDED), more_seeds=True)
 
 
-def _with_recorded_seeds(claim: str, profile: Profile, data: str, is_recorded: Callable[[Run], bool]) -> Profile:
+def _with_recorded_seeds(claim: str, profile: Profile, data: str, found: Container[Run]) -> Profile:
     """The profile with every further seed of which all of the claim's runs are recorded: no evidence is left out."""
     while True:
         seed = len(profile.seeds)
         wider = replace(profile, seeds=(*profile.seeds, seed))
-        if not all(is_recorded(arm.run) for arm in claim_arms(claim, wider, data) if arm.run.seed == seed):
+        if not all(arm.run in found for arm in claim_arms(claim, wider, data) if arm.run.seed == seed):
             return profile
         profile = wider
 

@@ -41,7 +41,7 @@ from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.progress import Bar, work
-from lib.runs import Record, Run, RunStore
+from lib.runs import Run, RunStore
 from lib.splits import Dataset
 from lib.training import LANES, Interrupted, Progress, train_together
 
@@ -141,13 +141,6 @@ def train_missing(
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
         return sweep.drain(units, stack.enter_context(Bar(units, dataset.fingerprint, store, workers)))
-
-
-def records(runs: Sequence[Run], dataset: Dataset, store: RunStore, device: str) -> list[Record]:
-    """Train-or-load: the records of these runs, in their order; runs that failed are left out."""
-    train_missing(runs, dataset, store, device)
-    loaded = (store.load(run, dataset.fingerprint) for run in dict.fromkeys(runs))
-    return [record for record in loaded if record is not None]
 
 
 class _Sweep:

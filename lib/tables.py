@@ -17,8 +17,8 @@ from lib.agreement import READINGS, TABLE2_COLUMNS, readings, reproduction
 from lib.claims import CRITERIA_VERSION, MARGINS, MODEL_NAMES, VERSIONS, network_name
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally, verdict
-from lib.experiments import TRAINING_VARIANTS, group_of, variant_of
-from lib.pages import columns, heading, links, seeds_note, short_heading, show, table, word
+from lib.experiments import TRAINING_VARIANTS, group_of
+from lib.pages import columns, heading, links, seeds_note, show, table, word
 from lib.profiles import V3
 from lib.splits import SPLITS
 from lib.statistics import ALPHA, POWER, proportion_interval
@@ -61,7 +61,7 @@ def _cover_row(study: Study) -> dict[str, str]:
         found = f"{_headline_mean(each)} <small>{count(seeds, 'seed')}</small>" if seeds else MISSING
         if each is not study:
             found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
-        row[short_heading(each)] = found
+        row[heading(each, with_hardware=False)] = found
     others = [f'<small class="line">{note}</small>'] if (note := seeds_note(study)) else []
     others += [_verdict_elsewhere(each, study) for each in study.elsewhere]
     return row | {
@@ -344,7 +344,7 @@ def table1_variants(study: Study) -> HTML:
 
 def _variants(study: Study) -> pd.DataFrame:
     rows = study.group_like("Table 1")
-    return rows[rows["group"].map(variant_of) != ""]
+    return rows[rows["variant"] != ""]
 
 
 def contradictions_table(study: Study) -> HTML:

@@ -159,7 +159,7 @@ def train(
     on_epoch: Callable[[Run, Progress], None] = lambda run, progress: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Record:
-    """Train one run to its end and return its record; arguments as train_together's."""
+    """Train one run to its end and return its record; arguments as train_together's, but checkpoint is its path."""
     options = {"checkpoint": lambda run: checkpoint, "on_epoch": on_epoch, "interrupted": interrupted}
     return next(train_together([run], dataset, device, **options))
 

@@ -14,7 +14,6 @@ from lib.experiments import (
     arms_frame,
     arms_of,
     claim_arms,
-    variant_of,
 )
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
@@ -106,16 +105,16 @@ def test_fig_1_asks_how_soon_runs_fit_and_its_parts_share_those_on_true_and_on_r
 def test_variants_are_the_usual_runs_with_other_settings(claim):
     arms = claim_arms(claim, PAPER, "cifar10")
     usual = {(arm.group, arm.name, arm.run) for arm in arms}
-    variants = [(arm, variant_of(arm.group)) for arm in arms if variant_of(arm.group)]
+    variants = [(arm, arm.variant) for arm in arms if arm.variant]
     for arm, variant in variants:
         models, settings = VARIANTS[variant]
         assert arm.run.model in models
         assert asdict(arm.run) == asdict(arm.run) | settings
         own = {"decay": PAPER.settings[arm.run.model].decay, "lrn": Run.lrn, "initialization": Run.initialization}
         own["across_channels"] = Run.across_channels
-        assert (arm.group.removesuffix(f", {variant}"), arm.name, replace(arm.run, **own)) in usual
+        assert (arm.comparison, arm.name, replace(arm.run, **own)) in usual
     assert {name for _, name in variants} >= {"across channels" if claim == "randomization" else "default LRN"}
-    assert not any(variant_of(arm.group) for arm in claim_arms(claim, QUICK, "cifar10"))
+    assert not any(arm.variant for arm in claim_arms(claim, QUICK, "cifar10"))
 
 
 def test_large_batches_fit_the_training_set():

@@ -1,14 +1,11 @@
 import hashlib
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from lib import files
-from lib.config import ROOT, InputError
-from lib.files import NoData, download, locked, make_room, one_line, writable
+from lib.config import InputError
+from lib.files import NoData, download, make_room, one_line, writable
 
 CONTENT = b"0123456789"
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -58,13 +55,6 @@ def test_an_answer_that_is_no_http_counts_as_no_answer(serve, tmp_path):
         download(urls(host, "garbage", "missing"), tmp_path, "name", MD5)
 
 
-def test_parquet_files_are_counted_by_their_names(tmp_path):
-    files.check_whole([tmp_path / "train.parquet"])
-    files.check_whole([tmp_path / f"train-0000{part}-of-00002.parquet" for part in range(2)])
-    with pytest.raises(InputError, match=r"has 1 files like .*; needed: 2"):
-        files.check_whole([tmp_path / "train-00001-of-00002.parquet"])
-
-
 def test_download_to_an_unwritable_folder_is_no_traceback(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NoData, match="cannot write"):
@@ -87,26 +77,6 @@ def test_a_folder_marked_read_only_is_not_writable_even_for_root(tmp_path):
     tmp_path.chmod(0o555)
     assert not writable(tmp_path)
     tmp_path.chmod(0o755)
-
-
-def test_locked_waits_for_another_process(tmp_path):
-    code = """
-import sys, time
-from pathlib import Path
-from lib.files import locked
-with locked(Path(sys.argv[1])) as file:
-    print("locked", flush=True)
-    time.sleep(0.5)
-    file.write("first")
-"""
-    path = tmp_path / "file"
-    command = [sys.executable, "-c", code, str(path)]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)}
-    ) as other:
-        other.stdout.readline()
-        with locked(path) as file:
-            assert file.read() == "first"
 
 
 def test_one_line():

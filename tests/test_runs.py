@@ -29,7 +29,7 @@ def make_record(run, **changes):
     }  # fmt: skip
     reached = {"overfit_epochs": 3, "overfit_steps": 12, "fitted_epochs": 3, "fitted_steps": 12}
     values = {"outcome": "fitted", "final": final, "reached": reached, "history": history}
-    return Record(run, "f" * 64, **(values | {"provenance": {"steps_per_epoch": 4}} | changes))
+    return Record(run, "f" * 64, **(values | {"provenance": {"steps_per_epoch": 4, "precision": "bf16"}} | changes))
 
 
 @pytest.fixture
@@ -142,6 +142,7 @@ def test_runs_frame(small_run):
     assert row["epochs_run"] == 3
     assert row["overfit_time"] == pytest.approx(2.5)  # halfway from 0.07 to 0.03
     assert row["steps_to_overfit"] == pytest.approx(2.5 * record.provenance["steps_per_epoch"])
+    assert row["arithmetic"] == record.provenance["precision"]
     assert row["test_accuracy"] == 0.55
     assert (row["last_test_accuracy"], row["best_test_accuracy"]) == (0.6, 0.6)
     assert row["early_stopped_test_accuracy"] == 0.5  # the first of equal epochs

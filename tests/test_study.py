@@ -60,7 +60,7 @@ def test_records_of_another_copy_of_the_data_are_shown_where_they_are_whole(digi
     arms = claim_arms("label_corruption", PROFILES["smoke"], "digits")
     store, record = RunStore(tmp_path), train(small_run, digits)
     monkeypatch.setenv("STORE", str(tmp_path))
-    monkeypatch.setattr(study, "records", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(study, "train_missing", lambda *_: pytest.fail("trained"))
     for arm in arms:
         store.save(replace(record, run=arm.run, fingerprint="f" * 64))
     opened = functools.partial(study.open_study, "label_corruption", "smoke", "digits", "cpu")
@@ -97,11 +97,21 @@ def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, sm
 @pytest.mark.parametrize("profile", ["paper", "cpu"])
 def test_what_takes_days_is_read_and_not_trained_and_needs_no_data(profile, tmp_path, monkeypatch):
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(study, "records", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(study, "train_missing", lambda *_: pytest.fail("trained"))
     empty = open_studies(profile, device="cpu")
     assert {each.data for each in empty} == {"cifar10"}
     assert {each.verdict for each in empty} == {"not run"}
     assert not any(run_counts(each)[0] for each in empty)
+
+
+def test_auto_is_cifar10_without_a_look_for_it_where_all_its_runs_are_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "resolve_dataset", lambda name: f"{name} was looked for")
+    monkeypatch.setenv("STORE", str(RECORDED))
+    assert study.dataset_of(PROFILES["quick"], "auto", "cpu") == "cifar10"
+    monkeypatch.setenv("STORE", str(tmp_path))
+    assert study.dataset_of(PROFILES["quick"], "auto", "cpu") == "auto was looked for"
+    assert study.dataset_of(PROFILES["paper"], "auto", "cpu") == "cifar10"  # it only renders what is recorded
+    assert study.dataset_of(PROFILES["paper"], "auto", "cuda") == "auto was looked for"
 
 
 def test_with_retrain_it_is_trained(monkeypatch):

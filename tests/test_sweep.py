@@ -20,7 +20,7 @@ from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.profiles import PROFILES
 from lib.progress import work
 from lib.runs import Record, RunStore
-from lib.sweep import missing_runs, records, train_missing, work_units
+from lib.sweep import missing_runs, train_missing, work_units
 from lib.training import LANES, train
 
 COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
@@ -45,11 +45,10 @@ def test_train_or_load(digits, runs, store, capsys):
     assert not list((store.root / ".work").glob("*.pt"))
 
     first = train(runs[0], digits)
-    found = records(runs[::-1], digits, store, "cpu")
-    assert [record.run for record in found] == runs[::-1]
-    assert found[-1].history["train_loss"] == first.history["train_loss"]
-    assert found[-1].final == first.final
-    assert found[-1].provenance["threads"] == 1
+    found = store.load(runs[0], digits.fingerprint)
+    assert found.history["train_loss"] == first.history["train_loss"]
+    assert found.final == first.final
+    assert found.provenance["threads"] == 1
 
     before = {path: path.stat().st_mtime_ns for path in store.root.glob("digits/*.json")}
     assert train_missing(runs, digits, store, "cpu") == sweep.Summary(0, 0, ())
@@ -140,16 +139,14 @@ def test_what_a_worker_needs_can_be_sent_to_it(runs, tmp_path):
 def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):
     long, done = replace(small_run, epochs=1_000_000), []
     checkpoint = store.checkpoint(long, digits.fingerprint)
-    for limit in (10, 15, 30, 60):  # a worker takes seconds to start, more on a busy machine
+    for _ in range(2):
         start = time.monotonic()
-        summary = train_missing([long], digits, store, "cpu", time_limit=limit)
+        with ThreadPoolExecutor(1) as executor:  # processes take seconds to start, more on a busy machine
+            summary = train_missing([long], digits, store, "cpu", time_limit=1, executor=executor)
         assert (summary.trained, summary.left, summary.failed) == (0, 1, ())
-        assert limit <= time.monotonic() - start < limit + 20
-        progress = torch.load(checkpoint, weights_only=True)["progress"] if checkpoint.exists() else {}
-        if progress and progress["history"]["epoch"]:
-            done.append((len(progress["history"]["epoch"]), progress["started"]))
-        if len(done) == 2:
-            break
+        assert 1 <= time.monotonic() - start < 20
+        progress = torch.load(checkpoint, weights_only=True)["progress"]
+        done.append((len(progress["history"]["epoch"]), progress["started"]))
     (epochs, started), (more, same) = done
     assert 0 < epochs < more
     assert started == same  # it went on, and did not begin anew
