@@ -28,7 +28,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from lib.config import DEVICES, ROOT, InputError, cores, from_environment, one_of, resolve_device, run_command
-from lib.data import load_dataset, resolve_dataset
+from lib.data import IMAGES, load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.inputs import InputMaker
@@ -237,7 +237,8 @@ def network_rows(dataset: str, device: str, models: Sequence[str], repeats: int,
         for _ in range(repeats):
             peak = how(matmul, dtype, plain=False).rate
             for model in models:
-                run = Run(dataset, model, train_size=128 * STEPS[device], batch_size=128, learning_rate=0.01)
+                size = min(128 * STEPS[device], IMAGES[dataset]["train"])
+                run = Run(dataset, model, train_size=size, batch_size=128, learning_rate=0.01)
                 plain = how(plain_loop, model, dataset, plain=True)
                 rows.append(Row(model, plain, how(engine_loop, run, plain=False), peak))
                 bar.update()
@@ -296,18 +297,23 @@ def table(rows: list[Row]) -> str:
 
 
 def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device: str) -> str:
-    """Everything that was measured, in Markdown, with the hardware's name."""
+    """Everything that was measured, in Markdown, with the hardware's name; rates: none where that was left out."""
+    repeats = sum(row.model == rows[0].model for row in rows)
     machine = environment(device)
     precision = "bf16" if arithmetic(Run(dataset, "mlp_1x512"), device) == torch.bfloat16 else "fp32"
     peak = spread([row.peak / 1e9 for row in rows], ",.0f")
     lines = [
         f"{machine['hardware']}, {machine['cores']} cores, torch {machine['versions']['torch']}, the engine in "
-        f"{precision}; {dataset}, batches of 128, full width. Median (lowest to highest) of {len(rates)} measurements, "
+        f"{precision}; {dataset}, batches of 128, full width. Median (lowest to highest) of {repeats} measurements, "
         f"the plain loop and the engine in turn. Matrix products reach {peak} GFLOP/s.",
         "",
         table(rows),
         "",
     ]
+    return "\n".join(lines + ([_sweep_line(rates, device), ""] if rates else []))
+
+
+def _sweep_line(rates: list[tuple[float, float]], device: str) -> str:
     together = [one for one, _ in rates]
     profile = "paper" if device == "cuda" else "quick"
     line = f"Of a sample of `{profile}`'s runs, their epochs cut to one in {SHORTER}, the sweep trains "
@@ -315,7 +321,7 @@ def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device
     if device == "cpu":
         ratios = [one / other for one, other in rates]
         line += f", {spread(ratios, '.2f')} times as many as one thread that trains one run after the other"
-    return "\n".join([*lines, line + ".", ""])
+    return f"{line}."
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -326,6 +332,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODEL", help=" | ".join(MODELS))
     parser.add_argument("--repeats", type=int, default=3, help="how often everything is measured")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a measurement")
+    parser.add_argument("--no-sweep", action="store_true", help="leave out how many runs the sweep trains in an hour")
     parser.add_argument("--output", type=Path, help="file to write; default: report/bench-<device>.md")
     options = parser.parse_args(arguments)
     if options.repeats < 1 or not options.seconds > 0:
@@ -335,7 +342,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     one_of("dataset", options.dataset, SMALL_IMAGES)
     device, dataset = resolve_device(options.device), resolve_dataset(options.dataset)
     rows = network_rows(dataset, device, options.models, options.repeats, options.seconds)
-    found = text(rows, sweep_rates(dataset, device, options.repeats), dataset, device)
+    rates = [] if options.no_sweep else sweep_rates(dataset, device, options.repeats)
+    found = text(rows, rates, dataset, device)
     (options.output or ROOT / "report" / f"bench-{device}.md").write_text(found)
     print(found)
     return 0

@@ -37,6 +37,7 @@ MICRO_BATCH = 1000  # images whose activations are in memory at once: larger bat
 EVAL_BATCH = {"cpu": 500, "cuda": 2500}
 EVAL_PIXELS = {"cpu": 500 * 64**2, "cuda": 2500 * 128**2}  # larger images go in smaller batches
 TOP = 5  # the largest outputs among which ImageNet's second accuracy looks for the label
+LEAD = 32  # steps that the host may be ahead of the GPU: a stop is noticed after as many
 WARM_UP = 3  # steps before a graph is recorded, in which libraries choose their algorithms
 # Added to an epoch's seed, which alone gives the order of the images. A CPU's generator takes its low 32 bits only: the
 # numbers that augment are there those that the order was shuffled by, which it shows too little of to matter.
@@ -103,7 +104,7 @@ class Engine:
         self.correct = torch.zeros(count, dtype=torch.int64, device=device)
         self.graphs: dict[int, Any] = {}  # by size of batch
         self.feed: Feed | None = None  # of images that are not on the device
-        self.copied: deque[torch.cuda.Event] = deque()  # when the last batches fed had arrived there
+        self.under_way: deque[torch.cuda.Event] = deque()  # when the last steps were done there
         self.shared = None  # the stack as part of a run of several processes
         if distributed.world() > 1:
             distributed.synchronize_batch_norm(self.stack)
@@ -245,15 +246,16 @@ class Engine:
             if self.feed:
                 batch = self.feed.next()
                 self.images[:, : batch.shape[1]].copy_(batch, non_blocking=True)
-                self._let_copies_finish()
             self.graphs[size].replay() if self.stream else self._step(size)
-
-    def _let_copies_finish(self) -> None:
-        """Wait for the copy of a batch some steps ago: a host far ahead of the GPU would hold ever more of them."""
         if self.stream:
-            self.copied.append(self.stream.record_event())
-            if len(self.copied) > AHEAD:
-                self.copied.popleft().synchronize()
+            self._stay_near()
+
+    def _stay_near(self) -> None:
+        """Wait for a step some steps ago: a host far ahead of the GPU would hold ever more batches that it has fed, and
+        with a whole epoch handed over it would notice late that it is to stop."""
+        self.under_way.append(self.stream.record_event())
+        if len(self.under_way) > (AHEAD if self.feed else LEAD):
+            self.under_way.popleft().synchronize()
 
     def _step(self, size: int) -> None:
         mine, gradients = distributed.part(size), []

@@ -59,6 +59,9 @@ def test_bench_measures_in_processes_of_its_own_and_writes_what_it_prints(tmp_pa
     assert rates[2] == pytest.approx(rates[1] / rates[0], rel=0.1)
     assert "2.00 times as many" in found
     assert f"{cores()} cores" in found
+    measured = bench.text([Row("mlp_1x512", Speed(1.0, 1.0), Speed(2.0, 1.0), 1e9)], [], "digits", "cpu")
+    assert "of 1 measurements" in measured
+    assert "an hour" not in measured  # with --no-sweep
 
 
 def test_the_sweep_is_measured_on_runs_it_trains_and_leaves_no_record(tmp_path, monkeypatch):

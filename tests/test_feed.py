@@ -51,8 +51,10 @@ def test_a_fed_run_goes_on_in_the_middle_of_an_epoch(photos, photo_run, monkeypa
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("share", [0.5, 0.0], ids=["on the device", "from the file"])
 def test_photographs_train_on_a_gpu_as_on_a_cpu(photos, photo_run, monkeypatch, share):
-    run = replace(photo_run, precision="fp32", learning_rate=1e-4, epochs=1)
+    run = replace(
+        photo_run, precision="fp64", learning_rate=1e-4, epochs=1
+    )  # in fp32 rounding alone grows to a per cent
     cpu = train(run, photos)
     monkeypatch.setattr(inputs, "SHARE", share)
     gpu = train(run, photos, "cuda")
-    assert gpu.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=1e-2)
+    assert gpu.history["train_loss"] == pytest.approx(cpu.history["train_loss"], rel=1e-4)
