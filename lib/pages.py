@@ -70,6 +70,19 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
     return HTML(f'{heading}<div class="scroll{" long" if long else ""}">{body}</div>')
 
 
+def wide(text: str) -> str:
+    """A text that stays legible in a column of its own on a phone, where a table scrolls in its box."""
+    return f'<span class="wide">{text}</span>'
+
+
+def once(reason: str, told: set[str]) -> str:
+    """A reason where it is told first in a table; told: those it has told."""
+    if reason in told:
+        return "reason above"
+    told.add(reason)
+    return html.escape(reason)
+
+
 def heading(study: Study, with_hardware: bool = True) -> str:
     """What a column of this study's numbers is called: profile, hardware and data set."""
     machines = {record.provenance["hardware"] for record in study.records} if with_hardware else ()

@@ -71,3 +71,8 @@ def count(number: int, noun: str) -> str:
 def capital(text: str) -> str:
     """The text with a capital first letter."""
     return text[0].upper() + text[1:]
+
+
+def p_value(value: float) -> str:
+    """A p as text; a dash where there is none."""
+    return "—" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"

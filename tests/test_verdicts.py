@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, t
 
-from lib import overview, tables
+from lib import answers, overview
 from lib.config import ROOT
 from lib.experiments import claim_arms
 from lib.profiles import PROFILES
@@ -287,7 +287,7 @@ def cells(text):
 def test_cover_and_readme_show_what_the_record_files_say(claim, profile):
     holds, values, headline, bounds = claim(profile)
     expected = verdict(holds, headline)
-    head, row = cells(tables.cover_table(recorded_study(claim.__name__, profile)).data)
+    head, row = cells(answers.cover_table(recorded_study(claim.__name__, profile)).data)
     shown = dict(zip(head, row, strict=True))
     assert shown["verdict of these runs"].split(" ", 1)[1].startswith(expected)
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
