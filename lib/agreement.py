@@ -15,18 +15,10 @@ import numpy as np
 import pandas as pd
 
 from lib import paper
-from lib.claims import (
-    COLUMNS,
-    MARGINS,
-    MODEL_NAMES,
-    arm,
-    rows_of,
-    times_to_overfit,
-    with_relative_time,
-    with_test_errors,
-)
+from lib.claims import COLUMNS, MODEL_NAMES, arm, rows_of, times_to_overfit, with_relative_time, with_test_errors
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
 from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of
+from lib.margins import MARGINS
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
 from lib.splits import SPLITS

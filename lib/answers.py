@@ -13,9 +13,9 @@ from IPython.display import HTML
 
 from lib import plots
 from lib.agreement import reproduction
-from lib.claims import CRITERIA_VERSION, MARGINS, VERSIONS
 from lib.config import retrains
 from lib.criteria import MIN_SEEDS, QUESTION, VERDICTS, tally, verdict
+from lib.margins import CRITERIA_VERSION, MARGINS, VERSIONS
 from lib.pages import columns, heading, links, once, seeds_note, show, table, wide, word
 from lib.statistics import ALPHA, POWER, proportion_interval
 from lib.study import Study

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from lib import paper, plots
-from lib.claims import CLAIMS, CRITERIA_VERSION, MODEL_NAMES, Claim, unfitted
+from lib.claims import CLAIMS, MODEL_NAMES, Claim, unfitted
 from lib.config import ROOT, run_command
 from lib.criteria import VERDICTS, tally
 from lib.deviations import deviations
+from lib.margins import CRITERIA_VERSION
 from lib.pages import data_note, hardware_names, image_counts, runs_recorded, seed_numbers, seeds_note
 from lib.photo_claims import claims_of
 from lib.study import Study, recorded_study

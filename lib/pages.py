@@ -15,10 +15,11 @@ from IPython.display import HTML
 from matplotlib.figure import Figure
 
 from lib import plots
-from lib.claims import CRITERIA_VERSION, MODEL_NAMES
+from lib.claims import MODEL_NAMES
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
+from lib.margins import CRITERIA_VERSION
 from lib.profiles import PROFILES
 from lib.runs import RECIPE, Record
 from lib.study import PAPERS_OWN, Study, run_counts, shared_runs

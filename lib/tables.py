@@ -13,9 +13,10 @@ from IPython.display import HTML
 
 from lib import paper
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings
-from lib.claims import MARGINS, MODEL_NAMES, network_name
+from lib.claims import MODEL_NAMES, network_name
 from lib.criteria import MIN_SEEDS
 from lib.experiments import TRAINING_VARIANTS, group_of
+from lib.margins import MARGINS
 from lib.pages import columns, heading, links, once, table, wide, word
 from lib.profiles import V3
 from lib.splits import SPLITS

@@ -6,9 +6,10 @@ import pytest
 
 from lib import paper
 from lib.agreement import READINGS, ROWS, Row, against_paper, contradictions, readings, reproduction, rows_frame
-from lib.claims import CLAIMS, MARGINS
+from lib.claims import CLAIMS
 from lib.criteria import Margin
 from lib.experiments import TRAINING_VARIANTS, arms_frame, claim_arms
+from lib.margins import MARGINS
 from lib.profiles import PROFILES
 from lib.training import train
 

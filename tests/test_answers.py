@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from lib import answers
-from lib.claims import CRITERIA_VERSION, VERSIONS
 from lib.criteria import QUESTION
+from lib.margins import CRITERIA_VERSION, VERSIONS
 from lib.statistics import ALPHA
 from lib.study import recorded_study
 from lib.words import percent

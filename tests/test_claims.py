@@ -5,17 +5,11 @@ import pytest
 import torch
 
 from lib import paper
-from lib.claims import (
-    CLAIMS,
-    MARGINS,
-    MODEL_NAMES,
-    share_batches,
-    with_relative_time,
-    with_test_errors,
-)
+from lib.claims import CLAIMS, MODEL_NAMES, share_batches, with_relative_time, with_test_errors
 from lib.corruption import corrupt_labels
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.experiments import arms_frame, claim_arms
+from lib.margins import MARGINS
 from lib.profiles import PROFILES
 
 CHANCE = 0.1

@@ -2,7 +2,7 @@ import nbformat
 import papermill
 import pytest
 
-from lib.claims import MARGINS
+from lib.margins import MARGINS
 from lib.report import NOTEBOOKS, OWN, PAGES
 from lib.runs import OVERFIT_LOSS
 from lib.statistics import ALPHA, POWER
