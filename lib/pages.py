@@ -181,7 +181,7 @@ def banner(*studies: Study) -> HTML:
         "Profile": f"{profile.name}: {profile.about}",
         "Data": data_text(*studies),
         "Seeds": seed_numbers(*studies),
-        "Runs recorded": runs_recorded(*studies),
+        "Recorded": runs_recorded(*studies),
         "Hardware": hardware_names(*studies),
     }
     warnings = []
