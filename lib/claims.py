@@ -209,8 +209,9 @@ def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
     ranges = [rank_correlation_range(*curve) for curve in curves]
     if not any(low < margin <= high for low, high in ranges):
         return ""
-    never = sorted({sum(map(math.isinf, times)) for _, times in curves})
-    return f"never at {' to '.join(map(str, {never[0]: 0, never[-1]: 0}))} of {len(curves[0][1])} rates"
+    never = [sum(map(math.isinf, times)) for _, times in curves]
+    ends = sorted({min(never), max(never)})
+    return f"never at {' to '.join(map(str, ends))} of {len(curves[0][1])} rates"
 
 
 def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
@@ -236,8 +237,19 @@ def compare(
     margins: tuple[str, str] = ("fitted", "chance"),
     **more,
 ) -> Comparison:
-    """The test accuracies of two arms (group, name, network), one with something and one without it: paired where they
-    share batches, unsettled where they did not fit. papers: their ACCURACIES, training and test, in the paper."""
+    """The test accuracies of two arms, one with something and one without it: paired where they share batches,
+    unsettled where they did not fit.
+
+    Args:
+        frame, chance: as a claim's criteria get them.
+        text: the comparison's name.
+        on, off: group, name and network of the arms with and without it.
+        papers: a row for each of them, their training and test accuracy in the paper; None: it has none.
+        margin: how much of the accuracy above chance may be lost without it.
+        names: what the arms are called.
+        margins: names of the MARGINS for having fitted and for being at chance.
+        more: of Comparison.
+    """
     papers = papers if papers is not None else pd.DataFrame(math.nan, range(2), ACCURACIES)
     (trained, paper_on), (_, paper_off) = papers.to_numpy()
     rows, runs = [rows_of(frame, *each) for each in (on, off)], (on[0], on[2])
