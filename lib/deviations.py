@@ -228,10 +228,8 @@ def _inception_v3(setting: Setting) -> Iterator[Row]:
 
 
 def _arithmetic(runs: pd.DataFrame) -> Row:
-    ours = (
-        "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm statistics and loss "
-    )
-    ours += "in fp32"
+    ours = "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
+    ours += "statistics and loss in fp32"
     without = runs.loc[(runs["precision"] == "auto") & (runs["arithmetic"] == "fp32"), "key"].nunique()
     ours += f"; on hardware without it fp32 throughout: {count(without, 'run')}" if without else ""
     return PRECISION, "fp32", ours, "speed", "below the spread of the seeds"

@@ -85,9 +85,9 @@ def _margin(row, form: Callable[[float], str]) -> str:
 def table2(study: Study) -> HTML:
     """Table 2's rows, top-1 and top-5, on training and test images, the last and the best epoch."""
     chance = ", ".join(f"top-{k} {percent(min(1.0, k * study.chance))}" for k in (1, 5))
-    few = study.profile.sizes[study.data].test
-    few = f" The best epoch is that of {few:,} test images, which are evaluated after every epoch." if few else ""
-    parts = [f"<p>The paper's numbers are ImageNet's. Chance here: {chance}.{few}</p>"]
+    tested = study.profile.sizes[study.data].test
+    best = f" The best epoch is that of {tested:,} test images, evaluated after every epoch." if tested else ""
+    parts = [f"<p>The paper's numbers are ImageNet's. Chance here: {chance}.{best}</p>"]
     for title, first in (("Training", 0), ("Test, last epoch", 2), ("Test, best epoch", 4)):
         published, titles = {}, {}
         for name, ours, what in TABLE2_COLUMNS[first : first + 2]:
