@@ -200,7 +200,7 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
     text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
     told = "".join(f"<br><small>{note}</small>" for note in notes)
-    return f'{text}<br><span class="word">{words[row["holds"]]}</span>{told}'
+    return f"{text}<br>{words[row['holds']]}{told}"  # may wrap: why it is undecided can be long
 
 
 def comparisons_table(study: Study) -> HTML:
