@@ -8,6 +8,7 @@ norm as PyTorch has it.
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,18 +39,35 @@ class ShiftBatchNorm(nn.BatchNorm2d):
         del self.weight
         self.register_buffer("weight", torch.ones(channels), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> the same shape.
 
-        The gradient is brought into the input's layout before it goes back: as the slice that a concatenation sends,
-        it would make torch's backward pass on a CPU 20 times as slow.
-        """
-        y = super().forward(x)
-        if y.requires_grad:
-            last = x.is_contiguous(memory_format=torch.channels_last)
-            layout = torch.channels_last if last else torch.contiguous_format
-            y.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
-        return y
+class ImageConv(nn.Conv2d):
+    """A convolution of images, whose three channels a GPU's matrix units cannot take: there it is given more, of
+    zeros."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, 3, H, W] -> [N, C, H', W']."""
+        zeros = (0, 0, 0, 0, 0, -self.in_channels % 8)  # no rows, no columns, channels up to a multiple of 8
+        weight = F.pad(self.weight, zeros) if x.is_cuda else self.weight
+        return self._conv_forward(F.pad(x, zeros) if x.is_cuda else x, weight, self.bias)
+
+
+class _Join(torch.autograd.Function):
+    """torch.cat of channels, whose gradients go back each in memory of its own, in the layout of what was joined.
+
+    As slices of one tensor, which torch.cat would send, they make batch norm's backward pass on a CPU 20 times as
+    slow, and a convolution on a GPU copies them twice.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> Tensor:
+        last = all(part.is_contiguous(memory_format=torch.channels_last) for part in parts)
+        ctx.layout = torch.channels_last if last else torch.contiguous_format
+        ctx.sizes = [part.shape[1] for part in parts]
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.contiguous(memory_format=ctx.layout) for part in gradient.split(ctx.sizes, dim=1))
 
 
 class Concatenate(nn.Module):
@@ -61,7 +79,7 @@ class Concatenate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, sum of the branches' channels, H', W']."""
-        return torch.cat([branch(x) for branch in self.branches], dim=1)
+        return _Join.apply(*(branch(x) for branch in self.branches))
 
 
 def inception(num_classes: int, width: float, batch_norm: bool = True) -> nn.Sequential:
@@ -80,7 +98,8 @@ def inception(num_classes: int, width: float, batch_norm: bool = True) -> nn.Seq
         return [ShiftBatchNorm(channels)] if batch_norm else []
 
     channels = _scaled(96, width)
-    layers: list[nn.Module] = [nn.Sequential(conv(3, channels, 3), *norm(channels), nn.ReLU(inplace=True))]
+    first = ImageConv(3, channels, 3, padding=1, bias=not batch_norm)
+    layers: list[nn.Module] = [nn.Sequential(first, *norm(channels), nn.ReLU(inplace=True))]
     for stage in INCEPTION_STAGES:
         if isinstance(stage, tuple):
             ones, threes = (_scaled(filters, width) for filters in stage)
@@ -146,8 +165,8 @@ def alexnet(num_classes: int, image_size: int, width: float, dropout: float, lrn
     """
     channels, hidden1, hidden2 = (_scaled(units, width) for units in (64, 384, 192))
     layers: list[nn.Module] = []
-    for channels_in in (3, channels):
-        layers += [nn.Conv2d(channels_in, channels, 5, padding=2)]
+    for kind, channels_in in ((ImageConv, 3), (nn.Conv2d, channels)):
+        layers += [kind(channels_in, channels, 5, padding=2)]
         layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # ceil_mode: TF's SAME
         layers += [nn.ReLU(inplace=True), LocalResponseNorm(channels, lrn)]
     size = math.ceil(math.ceil(image_size / 2) / 2)

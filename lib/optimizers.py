@@ -40,7 +40,7 @@ class Optimizer:
     def step(self, gradients: list[Tensor]) -> None:
         """Update all parameters from their gradients, in the order of `parameters`."""
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-            if self.decays and name.endswith("weight") and parameter.dim() > 1:  # a scale has one
+            if self.decays and _is_weight(name, parameter):
                 gradient = gradient.addcmul(parameter, _along(self.weight_decays))
             self._update(name, parameter, gradient)
 
@@ -56,6 +56,28 @@ class SGD(Optimizer):
     def __init__(self, parameters: dict[str, Tensor], count: int, momentum: float):
         super().__init__(parameters, count)
         self.momentum = momentum
+
+    @torch.no_grad()
+    def step(self, gradients: list[Tensor]) -> None:
+        """Update all parameters; those of one network on a GPU, each too small for a kernel of its own, together."""
+        if self.rates.is_cuda and len(self.rates) == 1:
+            self.step_together(gradients)
+        else:
+            super().step(gradients)
+
+    def step_together(self, gradients: list[Tensor]) -> None:
+        """Update all parameters of one network in a few operations over all of them."""
+        parameters, gradients = list(self.parameters.values()), list(gradients)
+        if self.decays:
+            weights = [index for index, item in enumerate(self.parameters.items()) if _is_weight(*item)]
+            decayed = torch._foreach_mul([parameters[index] for index in weights], self.weight_decays[0])
+            torch._foreach_add_(decayed, [gradients[index] for index in weights])
+            for index, gradient in zip(weights, decayed, strict=True):
+                gradients[index] = gradient
+        velocities = [self.buffers[f"velocity.{name}"] for name in self.parameters]
+        torch._foreach_mul_(velocities, self.momentum)
+        torch._foreach_add_(velocities, gradients)
+        torch._foreach_sub_(parameters, torch._foreach_mul(velocities, self.rates[0]))
 
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         velocity = self.buffers[f"velocity.{name}"]
@@ -127,6 +149,10 @@ def build_optimizer(name: str, parameters: dict[str, Tensor], count: int, moment
     if name == "adam":
         return Adam(parameters, count)
     return (SGD if name == "sgd" else RMSProp)(parameters, count, momentum)
+
+
+def _is_weight(name: str, parameter: Tensor) -> bool:
+    return name.endswith("weight") and parameter.dim() > 1  # a scale has one
 
 
 def _along(values: Tensor) -> Tensor:

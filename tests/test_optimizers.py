@@ -103,3 +103,18 @@ def test_a_step_keeps_every_tensor_in_its_place(name):
 def test_unknown_optimizer_is_refused():
     with pytest.raises(InputError, match="allowed: sgd, adam, rmsprop"):
         build_optimizer("lbfgs", networks(1), 1, 0.9)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_all_tensors_of_a_network_together_are_updated_as_one_by_one(decay):
+    one_by_one, together = (build_optimizer("sgd", networks(1), 1, momentum=0.9) for _ in range(2))
+    for optimizer in (one_by_one, together):
+        optimizer.rates.fill_(0.1)
+        optimizer.weight_decays.fill_(decay)
+        optimizer.decays = decay > 0
+    for step in range(6):
+        gradients = list(networks(1, seed=step + 1).values())
+        one_by_one.step(gradients)
+        together.step_together(gradients)
+    torch.testing.assert_close(together.parameters, one_by_one.parameters)
+    torch.testing.assert_close(together.buffers, one_by_one.buffers)
