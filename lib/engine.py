@@ -38,7 +38,6 @@ EVAL_BATCH = {"cpu": 500, "cuda": 2500}
 EVAL_PIXELS = {"cpu": 500 * 64**2, "cuda": 2500 * 128**2}  # larger images go in smaller batches
 TOP = 5  # the largest outputs among which ImageNet's second accuracy looks for the label
 LEAD = 32  # steps that the host may be ahead of the GPU: a stop is noticed after as many
-MOST_COMPILED = 256  # versions of a network, by architecture and size of batch, before torch would do without
 WARM_UP = 3  # steps before a graph is recorded, in which libraries choose their algorithms
 # Added to an epoch's seed, which alone gives the order of the images. A CPU's generator takes its low 32 bits only: the
 # numbers that augment are there those that the order was shuffled by, which it shows too little of to matter.
@@ -111,9 +110,6 @@ class Engine:
             distributed.synchronize_batch_norm(self.stack)
             self.shared = DistributedDataParallel(self.stack, broadcast_buffers=False)  # they are equal
         self.stream = torch.cuda.Stream() if device == "cuda" and not self.shared else None
-        self.network = self.shared or self.stack  # what trains it
-        if self.stream and not self.stack.batched and not self.generators:  # a compiler knows no generators
-            self.network = compiled(self.stack)
         if device == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # sums of products, too
@@ -269,7 +265,7 @@ class Engine:
             order = self.order.index_select(1, columns)
             labels = self.labels.gather(1, order)
             fed = self.images[:, start - mine.start : stop - mine.start] if self.feed else None
-            logits = forward(self.plan, self.network, self._batch(order, columns, fed))
+            logits = forward(self.plan, self.shared or self.stack, self._batch(order, columns, fed))
             losses = cross_entropy(logits, labels)
             parts = self._gradients(losses.sum() / size)
             gradients = [total + part for total, part in zip(gradients, parts, strict=True)] if gradients else parts
@@ -365,15 +361,6 @@ class Engine:
             return self.stack
         own = {name: parameter[index : index + 1] for name, parameter in self.stack.named_parameters()}
         return functools.partial(torch.func.functional_call, self.stack, own)
-
-
-def compiled(stack: Stack) -> Callable[[Tensor], Tensor]:
-    """The network with its element-wise steps fused, which else take more of a GPU's time than the convolutions.
-
-    Compiled at the first batch of each size, once for all networks of one architecture.
-    """
-    torch._dynamo.config.recompile_limit = MOST_COMPILED
-    return torch.compile(stack, fullgraph=True, dynamic=False)
 
 
 def forward(run: Run, stack: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -6,14 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib import engine
 from lib.engine import LEAD, Engine, initial_state, plan
 from lib.feed import AHEAD
 from lib.inputs import InputMaker, network_inputs
-from lib.models import Stack, build_model
 
 
 def load(one, runs, dataset):
@@ -232,20 +230,6 @@ def test_a_step_asks_nothing_of_the_host(digits, small_run, changes):
     with Asked() as asked:
         one.step()
     assert asked.found == set()
-
-
-@pytest.mark.parametrize("model", ["inception", "inception_no_bn", "alexnet"])
-def test_networks_of_one_architecture_are_compiled_once_for_each_size_of_batch(model, monkeypatch):
-    counter = CompileCounterWithBackend("aot_eager")
-    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
-    torch._dynamo.reset()
-    for _ in range(2):
-        stack = Stack([build_model(model, width=0.2)])
-        network = engine.compiled(stack)
-        for size in (4, 3):
-            images = torch.randn(1, size, 3, 28, 28)
-            torch.testing.assert_close(network(images), stack(images))
-    assert counter.frame_count == 2
 
 
 def test_capacity_depends_on_the_network():
