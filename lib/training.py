@@ -24,7 +24,7 @@ from lib.provenance import environment
 from lib.runs import HISTORY_COLUMNS, OVERFIT_LOSS, REACHED, Record, Run
 from lib.splits import Dataset, Split
 
-LANES = {"cpu": 1, "cuda": 4}  # engines at work at once: one does not fill a GPU; on an H100 more than four add nothing
+LANES = {"cpu": 1, "cuda": 4}  # engines at work at once: one does not fill an H100, four of Inception do
 MEASURES = ("loss", "accuracy", "top5_accuracy")  # what an evaluation gives
 NAMES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.float64: "fp64"}
 NEARLY_FITTED = 0.99  # running accuracy from which the costly full pass over the training set is worth making
