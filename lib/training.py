@@ -221,15 +221,15 @@ class _Training:
     # --- which runs are where ---
 
     def _open(self, run: Run, maker: InputMaker, here: dict) -> _Member:
-        """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none, and so is one
-        of another kind of device, whose generators have other states."""
+        """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none, and so, with
+        dropout, is one of another kind of device, whose generators have other states."""
         try:
             saved = torch.load(self.checkpoint(run), map_location="cpu", weights_only=True)
             progress, state = Progress(**saved["progress"]), saved["state"]
-            made = saved["key"], progress.environments[-1]["device"]
+            made, device = saved["key"], progress.environments[-1]["device"]
         except Exception:  # there is none, or not of this code; torch raises many kinds on a damaged file
-            made = None
-        if made != (run.key(self.dataset.fingerprint), self.device):
+            made, device = None, None
+        if made != run.key(self.dataset.fingerprint) or (run.dropout and device != self.device):
             progress, state = Progress(), initial_state(run, len(self.dataset.classes), maker.size(run))
         if here not in progress.environments[-1:]:
             progress.environments.append(here)

@@ -94,20 +94,28 @@ def test_unreadable_checkpoint_starts_anew(digits, small_run, tmp_path, content)
     assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
 
 
-@pytest.mark.parametrize("other", ["run", "device"])
-def test_checkpoint_of_another_run_or_kind_of_device_is_not_used(digits, small_run, tmp_path, other):
+@pytest.mark.parametrize(
+    ("stopped", "device", "goes_on"),
+    [
+        ({}, "cpu", True),
+        ({}, "cuda", True),
+        ({"dropout": 0.5}, "cpu", True),
+        ({"dropout": 0.5}, "cuda", False),  # its generators have other states
+        ({"seed": 1}, "cpu", False),
+    ],
+)
+def test_a_checkpoint_serves_its_own_run_also_on_another_device(digits, small_run, tmp_path, stopped, device, goes_on):
     path, asked = tmp_path / "checkpoint.pt", iter([False] * 3 + [True])
-    stopped = replace(small_run, seed=1) if other == "run" else small_run
     with pytest.raises(Interrupted):
-        train(stopped, digits, checkpoint=path, interrupted=lambda: next(asked))
+        train(replace(small_run, **stopped), digits, checkpoint=path, interrupted=lambda: next(asked))
     saved = torch.load(path, weights_only=True)
     saved["progress"]["started"] = "long ago"
-    if other == "device":
-        saved["progress"]["environments"][-1]["device"] = "cuda"
+    saved["progress"]["environments"][-1]["device"] = device
     torch.save(saved, path)
-    record = train(small_run, digits, checkpoint=path)
-    assert record.provenance["started"] != "long ago"
-    assert comparable(record) == comparable(train(small_run, digits))
+    run = replace(small_run, **stopped | {"seed": small_run.seed})
+    record = train(run, digits, checkpoint=path)
+    assert (record.provenance["started"] == "long ago") == goes_on
+    assert comparable(record) == comparable(train(run, digits))
 
 
 def test_seeds_differ_and_the_callers_random_state_is_kept(digits, small_run):
@@ -416,3 +424,15 @@ def test_cuda_bf16_and_fp32_histories_agree(digits, small_run):
     run = replace(small_run, model="inception", width=0.3, epochs=3, learning_rate=1e-3)
     half, full = (train(replace(run, precision=precision), digits, "cuda") for precision in ("auto", "fp32"))
     assert half.history["train_loss"] == pytest.approx(full.history["train_loss"], rel=0.05)
+
+
+@needs_cuda
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_run_goes_on_on_another_device(digits, small_run, tmp_path, first, then):
+    run, path = replace(small_run, model="inception", width=0.2, precision="fp32"), tmp_path / "checkpoint.pt"
+    asked = iter([False] * 6 + [True])
+    with pytest.raises(Interrupted):
+        train(run, digits, first, checkpoint=path, interrupted=lambda: next(asked))
+    resumed = train(run, digits, then, checkpoint=path)
+    assert [made["device"] for made in resumed.provenance["earlier"]] == [first]
+    assert resumed.history["train_loss"] == pytest.approx(train(run, digits).history["train_loss"], rel=2e-2)
