@@ -137,12 +137,18 @@ def test_shift_batch_norm_is_batch_norm_without_a_scale():
 def test_a_concatenation_sends_back_gradients_in_the_layout_of_the_images(layout):
     x = torch.randn(8, 6, 5, 5).to(memory_format=layout).requires_grad_()
     seen = []
-    x.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=layout)))
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            y = x.clone()
+            y.register_hook(lambda gradient: seen.append(gradient.is_contiguous(memory_format=layout)))
+            return y
+
     wide = torch.randn(8, 12, 5, 5).to(memory_format=layout)
-    joined = Concatenate(nn.Identity(), nn.MaxPool2d(1))(x)
+    joined = Concatenate(Watched(), Watched())(x)
     assert torch.equal(joined, torch.cat([x, x], dim=1))
     (gradient,) = torch.autograd.grad((joined * wide).sum(), x)
-    assert seen == [True]
+    assert seen == [True, True]
     torch.testing.assert_close(gradient, wide[:, :6] + wide[:, 6:])
 
 
