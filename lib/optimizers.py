@@ -2,7 +2,8 @@
 
 torch.optim's have one learning rate for all, and its fused kernels fill a GPU only with far more parameters than
 one of these networks has. Here a rate is a tensor, so a step can be part of a CUDA graph, and one pass updates the
-stacked parameters of all networks. SGD and Adam equal torch.optim's up to rounding, RMSProp TensorFlow's.
+stacked parameters of all networks, or on a GPU many tensors of one. SGD and Adam equal torch.optim's up to rounding,
+RMSProp TensorFlow's.
 """
 
 import math
@@ -39,10 +40,27 @@ class Optimizer:
     @torch.no_grad()
     def step(self, gradients: list[Tensor]) -> None:
         """Update all parameters from their gradients, in the order of `parameters`."""
+        named = zip(self.parameters.items(), gradients, strict=True)
+        self._update_all([self._decayed(*item, gradient) for item, gradient in named] if self.decays else gradients)
+
+    def _decayed(self, name: str, parameter: Tensor, gradient: Tensor) -> Tensor:
+        is_weight = name.endswith("weight") and parameter.dim() > 1  # a scale has one
+        return gradient.addcmul(parameter, _along(self.weight_decays)) if is_weight else gradient
+
+    def _update_all(self, gradients: list[Tensor]) -> None:
+        alone = self.rates.is_cuda and len(self.rates) == 1
+        (self._update_together if alone else self._update_each)(gradients)
+
+    def _update_each(self, gradients: list[Tensor]) -> None:
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-            if self.decays and _is_weight(name, parameter):
-                gradient = gradient.addcmul(parameter, _along(self.weight_decays))
             self._update(name, parameter, gradient)
+
+    def _update_together(self, gradients: list[Tensor]) -> None:
+        """For one network on a GPU, whose tensors are too small for a kernel each."""
+        self._update_each(gradients)
+
+    def _all(self, kind: str) -> list[Tensor]:
+        return [self.buffers[f"{kind}.{name}"] for name in self.parameters]
 
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         raise NotImplementedError
@@ -57,27 +75,11 @@ class SGD(Optimizer):
         super().__init__(parameters, count)
         self.momentum = momentum
 
-    @torch.no_grad()
-    def step(self, gradients: list[Tensor]) -> None:
-        """Update all parameters; those of one network on a GPU, each too small for a kernel of its own, together."""
-        if self.rates.is_cuda and len(self.rates) == 1:
-            self.step_together(gradients)
-        else:
-            super().step(gradients)
-
-    def step_together(self, gradients: list[Tensor]) -> None:
-        """Update all parameters of one network in a few operations over all of them."""
-        parameters, gradients = list(self.parameters.values()), list(gradients)
-        if self.decays:
-            weights = [index for index, item in enumerate(self.parameters.items()) if _is_weight(*item)]
-            decayed = torch._foreach_mul([parameters[index] for index in weights], self.weight_decays[0])
-            torch._foreach_add_(decayed, [gradients[index] for index in weights])
-            for index, gradient in zip(weights, decayed, strict=True):
-                gradients[index] = gradient
-        velocities = [self.buffers[f"velocity.{name}"] for name in self.parameters]
+    def _update_together(self, gradients: list[Tensor]) -> None:
+        velocities = self._all("velocity")
         torch._foreach_mul_(velocities, self.momentum)
         torch._foreach_add_(velocities, gradients)
-        torch._foreach_sub_(parameters, torch._foreach_mul(velocities, self.rates[0]))
+        torch._foreach_sub_(list(self.parameters.values()), torch._foreach_mul(velocities, self.rates[0]))
 
     def _update(self, name: str, parameter: Tensor, gradient: Tensor) -> None:
         velocity = self.buffers[f"velocity.{name}"]
@@ -132,6 +134,19 @@ class RMSProp(Optimizer):
         torch.add(step, velocity, alpha=self.momentum, out=velocity)
         parameter.sub_(velocity)
 
+    def _update_together(self, gradients: list[Tensor]) -> None:
+        velocities, less = self._all("velocity"), self._all("less")
+        torch._foreach_mul_(less, RMSPROP_DECAY)
+        torch._foreach_addcmul_(less, gradients, gradients, value=1 - RMSPROP_DECAY)
+        torch._foreach_sub_(less, 1 - RMSPROP_DECAY)
+        steps = torch._foreach_add(less, 1 + RMSPROP_EPSILON)
+        torch._foreach_rsqrt_(steps)
+        torch._foreach_mul_(steps, gradients)
+        torch._foreach_mul_(steps, self.rates[0])
+        torch._foreach_mul_(velocities, self.momentum)
+        torch._foreach_add_(velocities, steps)
+        torch._foreach_sub_(list(self.parameters.values()), velocities)
+
 
 def build_optimizer(name: str, parameters: dict[str, Tensor], count: int, momentum: float) -> Optimizer:
     """An optimizer of K = `count` networks.
@@ -149,10 +164,6 @@ def build_optimizer(name: str, parameters: dict[str, Tensor], count: int, moment
     if name == "adam":
         return Adam(parameters, count)
     return (SGD if name == "sgd" else RMSProp)(parameters, count, momentum)
-
-
-def _is_weight(name: str, parameter: Tensor) -> bool:
-    return name.endswith("weight") and parameter.dim() > 1  # a scale has one
 
 
 def _along(values: Tensor) -> Tensor:

@@ -105,16 +105,17 @@ def test_unknown_optimizer_is_refused():
         build_optimizer("lbfgs", networks(1), 1, 0.9)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_all_tensors_of_a_network_together_are_updated_as_one_by_one(decay):
-    one_by_one, together = (build_optimizer("sgd", networks(1), 1, momentum=0.9) for _ in range(2))
+@pytest.mark.parametrize("name", REFERENCES)
+def test_all_tensors_of_a_network_together_are_updated_as_one_by_one(name, monkeypatch):
+    one_by_one, together = (build_optimizer(name, networks(1), 1, momentum=0.9) for _ in range(2))
+    monkeypatch.setattr(together, "_update_all", together._update_together)
     for optimizer in (one_by_one, together):
         optimizer.rates.fill_(0.1)
-        optimizer.weight_decays.fill_(decay)
-        optimizer.decays = decay > 0
+        optimizer.weight_decays.fill_(0.1)
+        optimizer.decays = True
     for step in range(6):
         gradients = list(networks(1, seed=step + 1).values())
         one_by_one.step(gradients)
-        together.step_together(gradients)
+        together.step(gradients)
     torch.testing.assert_close(together.parameters, one_by_one.parameters)
     torch.testing.assert_close(together.buffers, one_by_one.buffers)
