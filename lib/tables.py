@@ -107,8 +107,8 @@ def table1_variants(study: Study) -> HTML:
         (column, (group_of(row.group, name), row.model, row.arm)): percent(getattr(row, column))
         for row, name, column in product(paper.table1().itertuples(), TRAINING_VARIANTS, titles)
     }
-    rows = seed_columns(study.recorded, _variants, ["group", "model", "arm"], titles, published)
-    return table(rows, "Recorded runs of Table 1 with other settings")
+    rows = seed_columns(study, _variants, ["group", "model", "arm"], titles, published)
+    return table(rows, "Table 1 with other settings")
 
 
 def _variants(study: Study) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def contradictions_table(study: Study) -> HTML:
         if study.recorded is not study:
             key = tuple(getattr(row, name) for name in which)
             values[heading(study)] = UNASKED if key not in ours.index else _mean(*ours.loc[key])
-        rows.append(values)
+        rows.append(values | {"runs": links(study, group_of(row.group, row.variant), row.model)})
     return table(pd.DataFrame(rows))
 
 
@@ -153,7 +153,8 @@ def readings_table(study: Study) -> HTML:
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, in_points)
-        rows.append(values)
+        group = group_of("corruption", row.variant)
+        rows.append(values | {"runs": links(study, group, row.model, study.recorded)})
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
     text = "Recorded runs at the paper's size: mean and largest distance from its curves; of times at the rates above "
@@ -180,33 +181,38 @@ def seed_columns(
     published: Mapping[tuple[str, tuple], str] | None = None,
     **how,
 ) -> pd.DataFrame:
-    """seed_table of each column's study side by side: for each quantity the paper's, the recorded and these runs'.
+    """seed_table of each column's study side by side: for each quantity the paper's, the recorded and these runs', and
+    links to the runs.
 
     Args:
         study: the page's.
-        frame: study -> tidy rows.
+        frame: study -> rows of its frame; a column that has none gets no place.
         by: columns that name a row.
         titles: column -> its heading.
-        published: (column, row's key) -> the paper's value as text; a column of which it has none gets no place.
+        published: (column, row's key) -> the paper's value as text; nor has the paper where it has none.
         how: forms and missing of seed_table.
     """
-    mine = seed_table(frame(study), by, titles, **how)
-    tables = {"recorded at the paper's size": mine}
-    if study.recorded is not study:
-        recorded = seed_table(frame(study.recorded), by, titles, **how)
-        tables = {"recorded at the paper's size": recorded, f"these runs, {study.profile.name}": mine}
-    frames = [frame(each)[by] for each in columns(study).values()]
-    keys = list(pd.concat(frames).drop_duplicates().itertuples(index=False, name=None))
-    names = list(mine.columns[: len(by)])
+    frames = {heading(each, with_hardware=False): frame(each) for each in columns(study).values()}
+    frames = {name: rows for name, rows in frames.items() if len(rows)} or frames
+    tables = {name: seed_table(rows, by, titles, **how) for name, rows in frames.items()}
+    found = pd.concat([rows[[*dict.fromkeys([*by, "group", "model"])]] for rows in frames.values()])
+    parts = dict(iter(found.groupby(by, sort=False, dropna=False)))
+    names = list(next(iter(tables.values())).columns[: len(by)])
     result = pd.concat([each[names] for each in tables.values()]).drop_duplicates(ignore_index=True)
     for column, text in titles.items():
         if any(name == column for name, _ in published or {}):
-            result[f"{text}: paper"] = [published.get((column, key), "—") for key in keys]
+            result[f"{text}: paper"] = [published.get((column, key), "—") for key in parts]
         for name, each in tables.items():
-            found = result[names].merge(each, on=names, how="left")[text]
-            result[f"{text}: {name}"] = found.fillna(UNASKED).to_numpy()
+            values = result[names].merge(each, on=names, how="left")[text]
+            result[f"{text}: {name}"] = values.fillna(UNASKED).to_numpy()
+    result["runs"] = [_links(study, part) for part in parts.values()]
     ours = [f"{text}: {name}" for text in titles.values() for name in tables]
     return _ran_first(result, ~result[ours].isin([MISSING, UNASKED]).all(axis=1))
+
+
+def _links(study: Study, rows: pd.DataFrame) -> str:
+    which = rows[["group", "model"]].drop_duplicates()
+    return ", ".join(links(study, *each) for each in which.itertuples(index=False))
 
 
 def _ran_first(rows: pd.DataFrame, ran: pd.Series) -> pd.DataFrame:

@@ -72,13 +72,30 @@ def test_the_papers_column_is_left_out_where_it_has_no_number(quick):
     frame = tables.seed_columns(study, lambda each: each.group("randomizations"), by, titles, published)
     assert "fit: paper" not in frame
     assert frame.set_index("variant")["steps: paper"].to_dict()["gaussian"] == "8,000"
-    assert frame["fit: recorded at the paper's size"].notna().all()
+    assert frame["fit: recorded runs (profile paper)"].notna().all()
+
+
+def test_every_mean_links_to_its_runs_of_either_column(quick):
+    study = quick["randomization"]
+    frame = tables.seed_columns(study, lambda each: each.group("randomizations"), ["arm"], {"train_accuracy": "fit"})
+    places = {f"runs-{whose}-randomizations-inception": whose for whose in ("recorded", "these")}
+    assert all(dict(re.findall('href="#(.*?)">(.*?)<', text)) == places for text in frame["runs"])
+
+
+def test_a_column_without_such_runs_gets_no_place(quick):
+    text = tables.table1_variants(quick["explicit_regularization"]).data
+    assert "training accuracy: recorded runs (profile paper)" in text
+    assert "these runs" not in text
+    places = set(re.findall('href="#(.*?)">', text))
+    assert "runs-recorded-table-1-random-labels-default-lrn-alexnet" in places
+    assert all(place.startswith("runs-recorded-table-1-") for place in places)
 
 
 def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
     full = recorded_study("label_corruption")
     text = tables.readings_table(full).data
-    assert text == tables.readings_table(recorded_study("label_corruption", "quick")).data
+    elsewhere = tables.readings_table(recorded_study("label_corruption", "quick")).data
+    assert text.replace("#runs-these-", "#runs-recorded-") == elsewhere
     for row in tables.readings(full.frame).itertuples():
         cells = [tables.MODEL_NAMES[row.model], row.variant or "the profile's", row.rates]
         line = re.search(r"\s*".join([*(f"<td>{cell}</td>" for cell in cells), f"<td>{row.seeds}(.*?)</td>"]), text)
