@@ -303,7 +303,7 @@ def provenance(*studies: Study) -> HTML:
         "Trained": _span(record.provenance["started"][:10] for record in records),
         "Source": _joined(map(_commit, made_in)),
         "Hardware": _joined(map(_machine, made_in)),
-        "Arithmetic": _joined(record.provenance["precision"] for record in records),
+        "Arithmetic": _joined(record.arithmetic for record in records),
         "Versions": _joined(map(_versions, made_in)),
         "Data": _joined(_data(record) for record in records),
     }

@@ -70,7 +70,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "early_stopped_test_accuracy": "that of the epoch with the highest accuracy on held-out images, 0 to 1",
     "train_images": "images trained on",
     "parameters": "trainable parameters of the network",
-    "arithmetic": "precision computed in",
+    "arithmetic": "precision computed in, or those where the run went on on other hardware",
     "hardware": "processor that trained the run",
     "seconds": "wall time of the training",
     "started": "when training began, UTC",

@@ -153,6 +153,12 @@ class Record:
         """The key of the run whose training this is: its own, or see RunStore.adopt."""
         return self.provenance.get("training_of", self.key)
 
+    @property
+    def arithmetic(self) -> str:
+        """The precision computed in, or those where it went on on other hardware; older records name the last only."""
+        places = (*self.provenance.get("earlier", ()), self.provenance)
+        return " and ".join(dict.fromkeys(place["precision"] for place in places if "precision" in place))
+
     def to_json(self) -> str:
         """Standard JSON, a line per history column; non-finite numbers become null."""
         plain = json.dumps(asdict(self) | {"key": self.key, "recipe": RECIPE})
@@ -277,7 +283,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
     running_train_accuracy, last_test_accuracy: the last epoch's, of the history.
     best_test_accuracy and best_test_top5_accuracy are the highest of the epochs; early_stopped_test_accuracy that
     of the epoch with the highest validation accuracy (the first of equals), where images were held out.
-    arithmetic: the precision computed in.
+    arithmetic: see Record.
     """
     rows = []
     for record in records:
@@ -286,7 +292,7 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
             {"key": record.key, **asdict(record.run), **record.run.names, "outcome": record.outcome}
             | {"epochs_run": len(record.history["epoch"]), "overfit_time": time}
             | {"steps_to_overfit": time * record.provenance["steps_per_epoch"]}
-            | {"arithmetic": record.provenance["precision"]}
+            | {"arithmetic": record.arithmetic}
             | record.final
             | record.reached
             | _best(record)

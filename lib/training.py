@@ -231,8 +231,9 @@ class _Training:
             made, device = None, None
         if made != run.key(self.dataset.fingerprint) or (run.dropout and device != self.device):
             progress, state = Progress(), initial_state(run, len(self.dataset.classes), maker.size(run))
-        if here not in progress.environments[-1:]:
-            progress.environments.append(here)
+        place = here | {"precision": NAMES[arithmetic(run, self.device)]}
+        if place not in progress.environments[-1:]:
+            progress.environments.append(place)
         return _Member(run, maker.make(run), progress, state)
 
     def _fill(self) -> None:
@@ -338,7 +339,6 @@ class _Training:
             "parameters": count_parameters(lane.engine.stack) // lane.engine.count,
             "steps_per_epoch": len(lane.engine.sizes),
             "train_images": len(inputs.train),
-            "precision": NAMES[arithmetic(run, self.device)],
             "data": {
                 "source": self.dataset.source,
                 "note": self.dataset.note,

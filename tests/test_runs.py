@@ -142,11 +142,13 @@ def test_runs_frame(small_run):
     assert row["epochs_run"] == 3
     assert row["overfit_time"] == pytest.approx(2.5)  # halfway from 0.07 to 0.03
     assert row["steps_to_overfit"] == pytest.approx(2.5 * record.provenance["steps_per_epoch"])
-    assert row["arithmetic"] == record.provenance["precision"]
+    assert row["arithmetic"] == "bf16"
     assert row["test_accuracy"] == 0.55
     assert (row["last_test_accuracy"], row["best_test_accuracy"]) == (0.6, 0.6)
     assert row["early_stopped_test_accuracy"] == 0.5  # the first of equal epochs
     assert runs_frame([]).empty
+    moved = make_record(small_run, provenance=record.provenance | {"earlier": [{"precision": "fp32"}, {}]})
+    assert runs_frame([moved])["arithmetic"].item() == "fp32 and bf16"
     slow = make_record(small_run, history=record.history | {"train_loss": [2.0, 1.0, 0.5]})
     assert np.isinf(runs_frame([slow])[["overfit_time", "steps_to_overfit"]].iloc[0].astype(float)).all()
 

@@ -48,9 +48,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(digits, small_run, name, t
 
 def test_a_resumed_run_names_where_it_was_trained_before(digits, small_run, tmp_path, monkeypatch):
     path, here = tmp_path / "checkpoint.pt", training.environment("cpu")
+    arithmetics = {"first": torch.bfloat16, "second": torch.float32, "third": torch.float32}
 
     def train_at(commit, **options):
         monkeypatch.setattr(training, "environment", lambda device: here | {"commit": commit})
+        monkeypatch.setattr(training, "arithmetic", lambda run, device: arithmetics[commit])
         return train(small_run, digits, checkpoint=path, **options)
 
     for commit in ("first", "second", "second"):
@@ -60,9 +62,11 @@ def test_a_resumed_run_names_where_it_was_trained_before(digits, small_run, tmp_
     saved = torch.load(path, weights_only=True)
     saved["progress"]["started"] = "long ago"
     torch.save(saved, path)
-    found = train_at("third").provenance
+    record = train_at("third")
+    found = record.provenance
     assert (found["started"], found["commit"]) == ("long ago", "third")
     assert [each["commit"] for each in found["earlier"]] == ["first", "second"]
+    assert (found["precision"], record.arithmetic) == ("fp32", "bf16 and fp32")
     assert train(small_run, digits).provenance["earlier"] == []
 
 
