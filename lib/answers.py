@@ -215,7 +215,9 @@ def comparisons_table(study: Study) -> HTML:
 
 def _comparison_row(row, page: Study, column: Study) -> dict[str, object]:
     test = "paired" if row.paired else "Welch"
-    told = "".join(f"<br><small>{note}</small>" for note in (row.caveat, row.unsettled) if note)
+    repeated = column is not page.recorded and row.seeds and column.shares(page.recorded, row.group, row.model)
+    notes = (row.caveat, row.unsettled, "the same runs" if repeated else "")
+    told = "".join(f"<br><small>{note}</small>" for note in notes if note)
     outside = row.low > row.margin or row.high < -row.margin
     equal = "✔" if row.p_equivalence < ALPHA / 2 else "✘" if outside else "?"
     return {

@@ -34,6 +34,15 @@ def test_columns_of_other_data_that_rest_on_the_same_runs_say_so():
     assert ["the same runs" in cell for cell in (paper, cpu)] == [False, True]
 
 
+def test_comparisons_that_repeat_the_recorded_runs_say_so():
+    text = answers.comparisons_table(recorded_study("explicit_regularization", "cpu")).data
+    recorded, mine = text.split("<strong>")[1:]
+    assert "the same runs" not in recorded
+    rows = {row.split(",")[0].split(">")[-1]: row for row in mine.split("<tr")}
+    assert "the same runs" in next(row for name, row in rows.items() if name == "MLP 3x512")
+    assert "the same runs" not in next(row for name, row in rows.items() if name == "Inception")
+
+
 def test_the_cover_has_the_verdicts_of_other_records():
     study = recorded_study("randomization", "paper")
     text = answers.cover_table(study).data
