@@ -28,7 +28,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from lib.config import DEVICES, ROOT, InputError, cores, from_environment, one_of, resolve_device, run_command
-from lib.data import IMAGES, load_dataset, resolve_dataset
+from lib.data import load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
 from lib.experiments import CLAIM_ARMS, claim_arms
 from lib.inputs import InputMaker
@@ -142,7 +142,7 @@ def _with_torchs_layers(network: nn.Module) -> nn.Module:
 
 
 def engine_loop(run: Run, device: str, clock: "Clock") -> Speed:
-    """Train as a worker of the sweep does; an epoch is a few steps, so that the clock is looked at often."""
+    """Train as a worker of the sweep does."""
     dataset = load_dataset(run.dataset)
     maker, count, classes = InputMaker(dataset, device), capacity(run.model, device), len(dataset.classes)
     size = maker.size(run)
@@ -151,18 +151,20 @@ def engine_loop(run: Run, device: str, clock: "Clock") -> Speed:
     for lane in lanes:
         lane.load(runs, [maker.make(run)] * count, [initial_state(run, classes, size) for run in runs])
 
-    def epochs() -> Iterator[int]:
+    def steps() -> Iterator[int]:
         while True:
             for lane in lanes:
                 lane.begin([0] * count)
             while lanes[0].steps_left:
+                sizes = lanes[0].sizes[lanes[0].done :][: STEPS[device]]
+                for _ in sizes:
+                    for lane in lanes:
+                        lane.step()
                 for lane in lanes:
-                    lane.step()
-            for lane in lanes:
-                lane.totals()  # waits for the device
-            yield len(lanes) * count * run.train_size
+                    lane.totals()  # waits for the device
+                yield len(lanes) * count * sum(sizes)
 
-    return clock.speed(epochs(), device)
+    return clock.speed(steps(), device)
 
 
 def matmul(dtype: torch.dtype, device: str, clock: "Clock") -> Speed:
@@ -237,8 +239,7 @@ def network_rows(dataset: str, device: str, models: Sequence[str], repeats: int,
         for _ in range(repeats):
             peak = how(matmul, dtype, plain=False).rate
             for model in models:
-                size = min(128 * STEPS[device], IMAGES[dataset]["train"])
-                run = Run(dataset, model, train_size=size, batch_size=128, learning_rate=0.01)
+                run = Run(dataset, model, batch_size=128, learning_rate=0.01)
                 plain = how(plain_loop, model, dataset, plain=True)
                 rows.append(Row(model, plain, how(engine_loop, run, plain=False), peak))
                 bar.update()

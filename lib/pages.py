@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from lib import plots
 from lib.claims import MODEL_NAMES
+from lib.config import retrains
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
@@ -25,7 +26,7 @@ from lib.runs import RECIPE, Record
 from lib.study import PAPERS_OWN, Study, run_counts, shared_runs
 from lib.words import MISSING, capital, count, percent
 
-NOT_ASKED = HTML("<p>The paper asks this of the other kind of data set only.</p>")
+NOT_ASKED = HTML("<p>This is asked of the other kind of data set only.</p>")
 
 
 def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs: str = "#runs") -> HTML:
@@ -110,15 +111,17 @@ def seeds_note(study: Study) -> str:
 
 
 def title(*studies: Study) -> HTML:
-    """The cover's title: the overall verdict at the paper's size, and where these runs are others, theirs."""
-    parts = {
-        "at the paper's size": [study.recorded.verdict for study in studies],
-        f"profile {studies[0].profile.name}{'' if studies[0].is_full else ', reduced'}": [s.verdict for s in studies],
-    }
-    if studies[0].recorded is studies[0]:
-        parts.popitem()
-    verdicts = "; ".join(f"{what}: {word(overall(verdicts))}" for what, verdicts in parts.items())
-    return HTML(f"<h1>Does it replicate? <small>{verdicts}</small></h1>")
+    """The cover's title: the overall verdict of the recorded runs, and where these runs are others, theirs."""
+    recorded = [study.recorded for study in studies]
+    parts = {_size(recorded[0]): recorded}
+    if recorded[0] is not studies[0]:
+        parts[f"{_size(studies[0])}{', these runs' if _size(studies[0]) in parts else ''}"] = studies
+    verdicts = (f"{what}: {word(overall([study.verdict for study in of]))}" for what, of in parts.items())
+    return HTML(f"<h1>Does it replicate? <small>{'; '.join(verdicts)}</small></h1>")
+
+
+def _size(study: Study) -> str:
+    return "at the paper's size" if study.is_full else f"profile {study.profile.name}, reduced"
 
 
 def data_text(*studies: Study) -> str:
@@ -297,9 +300,9 @@ def provenance(*studies: Study) -> HTML:
     records = list({record.key: record for each in studies for record in each.records}.values())
     made_in = _environments(records)
     facts = {
-        "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_parameters(*studies)}",
+        "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_others(study)}",
         "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
-        "Training time": f"{_total_seconds(records) / 60:.1f} minutes in all",
+        "Training time": f"{_total_seconds(records) / 60:.1f} minutes, summed over the processes that trained",
         "Trained": _span(record.provenance["started"][:10] for record in records),
         "Source": _joined(map(_commit, made_in)),
         "Hardware": _joined(map(_machine, made_in)),
@@ -311,16 +314,10 @@ def provenance(*studies: Study) -> HTML:
     return HTML(f'<dl class="provenance">{rows}</dl>')
 
 
-def _parameters(*studies: Study) -> str:
-    """What to add to the command where the seeds or rates are not the profile's own; claims of which different numbers
-    of seeds are recorded have no number in common, and without one each takes what is recorded."""
-    profile, given = studies[0].profile, []
-    own, numbers = PROFILES[profile.name], {study.profile.seeds for study in studies}
-    if len(numbers) == 1 and profile.seeds != own.seeds:
-        given.append(f"seeds={len(profile.seeds)}")
-    if profile.rates != own.rates:
-        given.append(f"rates={json.dumps(profile.rates).replace(' ', '')}")
-    return f" PARAMETERS='{' '.join(given)}'" if given else ""
+def _others(study: Study) -> str:
+    """What else was asked for; without a number of seeds every claim takes all that are recorded."""
+    given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
+    return " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
 
 
 def _data(record: Record) -> str:

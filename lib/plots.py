@@ -153,7 +153,7 @@ def forest(rows: pd.DataFrame) -> Figure:
         axes.tick_params(axis="x", labelsize="small", pad=2)
     handles = {"one seed": SEED, "mean and 95 % interval": Line2D([], [], **OURS), "paper": Line2D([], [], **HOLLOW)}
     if rows["recorded"].notna().any():
-        handles["recorded runs at the paper's size"] = Line2D([], [], **FULL)
+        handles["recorded runs"] = Line2D([], [], **FULL)
     handles["margin"] = Patch(color="0.88")
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, fontsize="small")
     return figure

@@ -124,7 +124,7 @@ PROFILES = {
         ),
         Profile(
             "cpu",
-            "the paper's setting as far as two CPU cores go in days: Inception on 10,000 images, all else on all",
+            "the paper's setting as far as two CPU cores go in days: both Inceptions on 10,000 images, all else on all",
             sizes={"cifar10": Sizes()},
             seeds=(0, 1, 2),
             rates=(0.0, 0.5, 1.0),

@@ -72,7 +72,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "parameters": "trainable parameters of the network",
     "arithmetic": "precision computed in, or those where the run went on on other hardware",
     "hardware": "processor that trained the run",
-    "seconds": "wall time of the training",
+    "seconds": "of training: the run's share of the time of all that were trained with it in one process",
     "started": "when training began, UTC",
     "commit": "source commit that trained the run; empty: unknown",
     "data_source": "where the data set was found",

@@ -8,7 +8,7 @@ for the paper's size on a CPU: that is rendered from the records there are.
 import functools
 from collections import defaultdict
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Study:
     """A claim, the profile and data set it is asked of, the arms that ask it, and the records that answer.
 
     dataset: None where the records were only read, on whatever machine they were made.
+    asked: seeds and rates, where others than the profile's were asked for.
     """
 
     claim: Claim
@@ -47,6 +48,7 @@ class Study:
     arms: list[Arm]
     records: list[Record]
     dataset: Dataset | None = None
+    asked: dict[str, int | list[float]] = field(default_factory=dict)
 
     @property
     def is_full(self) -> bool:
@@ -190,20 +192,30 @@ def open_study(
     name = dataset_of(size, dataset, device)
     claim_arms(claim, size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     store = RunStore(store_root())
-    read = _read(claim, size, name, store, seeds is None)
-    if not trains(size, device):
-        return read
+    read = functools.partial(_read, claim, size, name, store, seeds is None)
+    study = read()
+    data = _data_for(study) if trains(size, device) else None
+    if data is not None:
+        study = read(data.fingerprint)
+        if not _is_whole(study):
+            train_missing([arm.run for arm in claim_arms(claim, size, name)], data, store, device)
+            study = read(data.fingerprint)
+    asked = {name: value for name, value in {"seeds": seeds, "rates": rates}.items() if value is not None}
+    return replace(study, dataset=data, asked=asked)
+
+
+def _data_for(study: Study) -> Dataset | None:
+    """The data set of a study; None where it is not to be had, if all is recorded.
+
+    Raises:
+        NoData: not all is.
+    """
     try:
-        data = load_dataset(name, classes=size.sizes[name].classes)
+        return load_dataset(study.data, classes=study.profile.sizes[study.data].classes)
     except NoData:
-        if _is_whole(read):
-            return read
-        raise
-    read = _read(claim, size, name, store, seeds is None, data.fingerprint)
-    if not _is_whole(read):
-        train_missing([arm.run for arm in claim_arms(claim, size, name)], data, store, device)
-        read = _read(claim, size, name, store, seeds is None, data.fingerprint)
-    return replace(read, dataset=data)
+        if not _is_whole(study):
+            raise
+        return None
 
 
 def run_counts(*studies: Study) -> tuple[int, int]:

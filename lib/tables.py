@@ -37,7 +37,8 @@ from lib.words import (
 
 
 def agreement_table(study: Study) -> HTML:
-    """The paper's numbers row by row, the recorded runs held against each, and these runs beside them."""
+    """The paper's numbers row by row, the recorded runs held against each, and these runs beside them; runs that are
+    not of its size get no verdict."""
     ran = (study.recorded.agreement["seeds"] > 0) | (study.agreement["seeds"] > 0)
     rows, reasons = [], set()
     for row in _ran_first(study.recorded.agreement, ran).itertuples():
@@ -53,7 +54,7 @@ def agreement_table(study: Study) -> HTML:
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({p_value(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{once(row.why, reasons)}</small>",
             "direction of what it adds": row.direction or "—",
-            "verdict": word(row.verdict),
+            "verdict": word(row.verdict) if study.recorded.is_full else "—",
         }
         if study.recorded is not study:
             mine = study.agreement.loc[row.Index]

@@ -1,10 +1,11 @@
+import html
 import re
 from dataclasses import replace
 
 import pytest
 from matplotlib.figure import Figure
 
-from lib import pages
+from lib import pages, tables
 from lib.profiles import with_parameters
 from lib.study import recorded_study
 
@@ -36,12 +37,24 @@ def test_the_recorded_runs_are_a_column_of_their_own_unless_they_are_the_page():
     assert all("at the paper's size" in title for title in titles)
 
 
-def test_claims_of_which_different_seeds_are_recorded_have_no_number_in_common():
+def test_what_was_trained_again_is_not_taken_for_the_papers_size(monkeypatch):
+    monkeypatch.setenv("RETRAIN", "1")
+    study = recorded_study("randomization", "quick")
+    text = pages.title(study).data
+    assert "at the paper's size" not in text
+    assert (text.count("profile quick, reduced"), text.count("these runs")) == (2, 1)
+    assert set(re.findall(r'class="word">(.) ([a-z ]+)<', tables.agreement_table(study).data)) == set()
+    assert "make report PROFILE=quick DATASET=cifar10 RETRAIN=1<" in pages.provenance(study).data
+
+
+def test_the_command_says_what_else_was_asked():
     study = recorded_study("randomization", "quick")
     few, many = (replace(study, profile=with_parameters(study.profile, seeds=seeds)) for seeds in (5, 10))
     assert pages.seed_numbers(few, many, few) == "5 or 10"
-    assert "seeds=" not in pages.provenance(few, many).data
-    assert "seeds=5" in pages.provenance(few, few).data
+    assert "PARAMETERS" not in pages.provenance(few, many).data
+    asked = {"seeds": 2, "rates": [0, 0.5, 1]}
+    text = html.unescape(pages.provenance(replace(study, asked=asked)).data)
+    assert "DATASET=cifar10 PARAMETERS='seeds=2 rates=[0,0.5,1]'<" in text
 
 
 def test_every_link_to_runs_has_its_place():

@@ -87,6 +87,7 @@ def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, sm
     opened = functools.partial(study.open_study, "label_corruption", "smoke", "digits", "cpu")
     assert opened().profile.seeds == (0, 1, 2)
     assert opened(seeds=1).profile.seeds == (0,)
+    assert (opened().asked, opened(seeds=1).asked) == ({}, {"seeds": 1})
     lost = next(run for run in runs if run.seed == 1)
     store.path(lost, digits.fingerprint).unlink()
     assert opened().profile.seeds == (0,)
