@@ -84,6 +84,11 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def twin(self) -> "Run":
+        """The same run with, or without, its stop: the same training, if it never fits."""
+        return replace(self, stop_when_fitted=not self.stop_when_fitted)
+
+    @property
     def randomization(self) -> str:
         """The paper's name for what was done to the training set."""
         if self.pixels != "original":
@@ -220,9 +225,9 @@ class RunStore:
         return path
 
     def adopt(self, run: Run, fingerprint: str) -> bool:
-        """Save the record of the run with the other stop_when_fitted as this run's too, where it is the same training:
-        one that never both overfit and fitted is never stopped. Returns whether it was."""
-        twin = self.load(replace(run, stop_when_fitted=not run.stop_when_fitted), fingerprint)
+        """Save the record of the run's twin as this run's too, where it is the same training: one that never both
+        overfit and fitted is never stopped. Returns whether it was."""
+        twin = self.load(run.twin, fingerprint)
         if twin is None or None not in twin.reached.values():
             return False
         self.save(replace(twin, run=run, provenance=twin.provenance | {"training_of": twin.key}))

@@ -72,16 +72,19 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     where one unit follows the other, those with the cheapest runs, so that a time limit leaves the fewest.
 
     On a CPU a unit has no more runs than train side by side. On a GPU it has all of a seed and plan, and the next
-    seeds' as far as there is room beside them; those that end make room for those that wait.
+    seeds' as far as there is room beside them; those that end make room for those that wait. Of twins the one without a
+    stop comes in a later unit, after the seed's others: by then its record may be there, see RunStore.adopt.
     """
-    plans = defaultdict(lambda: defaultdict(list))
-    for run in sorted(runs, key=lambda run: run.seed):
-        plans[plan(run)][run.seed].append(run)
+    plans, runs = defaultdict(lambda: defaultdict(list)), sorted(runs, key=lambda run: run.seed)
+    second = {run for run in set(runs) & {run.twin for run in runs} if not run.stop_when_fitted}
+    for run in runs:
+        plans[plan(run), run in second][run.seed].append(run)
     units = []
-    for settings, seeds in plans.items():
+    for (settings, _), seeds in plans.items():
         width = capacity(settings.model, device) * LANES[device]
         units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
-    return sorted(units, key=lambda unit: (unit[0].seed, _mean_cost(unit) if device == "cuda" else -_cost(unit)))
+    cost = _mean_cost if device == "cuda" else lambda unit: -_cost(unit)
+    return sorted(units, key=lambda unit: (unit[0].seed, unit[0] in second, cost(unit)))
 
 
 def _cost(unit: Unit) -> float:
@@ -258,7 +261,7 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
     outcomes = dict.fromkeys(unit, TRAINED)
     with contextlib.ExitStack() as stack:
         for run in unit:
-            if not distributed.agree(distributed.rank() or stack.enter_context(store.claim(run, dataset.fingerprint))):
+            if not distributed.agree(distributed.rank() or _is_mine(run, dataset.fingerprint, store, stack)):
                 outcomes[run] = BUSY
             elif not distributed.agree(distributed.rank() or _has_record(run, dataset.fingerprint, store)):
                 outcomes[run] = LEFT
@@ -284,6 +287,16 @@ def _told(error: BaseException) -> str:
     to mend says all itself."""
     cause = None if isinstance(error, InputError) else error.__cause__ or error.__context__
     return (f"{_told(cause)}; then " if cause else "") + f"{type(error).__name__}: {error}"
+
+
+def _is_mine(run: Run, fingerprint: str, store: RunStore, stack: contextlib.ExitStack) -> bool:
+    """Claim a run until the stack ends, unless another process has it; or has its twin, whose record may become its
+    own. Only the twin without a stop waits, or each might wait for the other."""
+    if not run.stop_when_fitted:
+        with store.claim(run.twin, fingerprint) as is_free:
+            if not is_free:
+                return False
+    return stack.enter_context(store.claim(run, fingerprint))
 
 
 def _has_record(run: Run, fingerprint: str, store: RunStore) -> bool:

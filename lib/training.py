@@ -292,7 +292,7 @@ class _Training:
         for lane, member, row in rows:
             member.log(row, seconds, len(lane.engine.sizes))
             self.on_epoch(member.run, member.progress)
-        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS[self.device]:
+        if distributed.agree(time.perf_counter() - self.saved > CHECKPOINT_SECONDS[self.device]):
             self._save()
 
     def _share(self, start: float) -> float:

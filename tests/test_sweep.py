@@ -69,10 +69,14 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
     units = work_units(runs, device)
     assert sorted(map(repr, runs)) == sorted(repr(run) for unit in units for run in unit)
     assert all(len({plan(run) for run in unit}) == 1 for unit in units)
-    assert [unit[0].seed for unit in units] == sorted(unit[0].seed for unit in units)
-    for seed in PROFILES[profile].seeds:
+    second = {run for run in runs if run.twin in runs and not run.stop_when_fitted}
+    assert bool(second) == (profile == "paper")
+    assert all(set(unit) <= second or not set(unit) & second for unit in units)
+    order = [(unit[0].seed, unit[0] in second) for unit in units]
+    assert order == sorted(order)
+    for which in set(order):
         costs = [[sweep.FP32_COST ** (run.precision == "fp32") * work(run) for run in unit] for unit in units]
-        costs = [cost for cost, unit in zip(costs, units, strict=True) if unit[0].seed == seed]
+        costs = [cost for cost, place in zip(costs, order, strict=True) if place == which]
         if device == "cpu":
             assert list(map(sum, costs)) == sorted(map(sum, costs), reverse=True)
         else:
@@ -82,12 +86,14 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
         assert all(len(unit) <= capacity(unit[0].model, device) for unit in units)
         assert max(len(unit) for unit in units) > 1
     else:
-        assert len({(run.seed, plan(run)) for run in runs}) == sum(len({run.seed for run in unit}) for unit in units)
+        groups = {(run.seed, plan(run), run in second) for run in runs}
+        assert len(groups) == sum(len({run.seed for run in unit}) for unit in units)
         for unit in units:  # all of its last seed and plan; the next seed's would not have had room
             width = capacity(unit[0].model, device) * LANES[device]
             seeds, last = [run.seed for run in unit], unit[-1].seed
             assert seeds == sorted(seeds)
-            alike = Counter(run.seed for run in runs if plan(run) == plan(unit[0]))
+            same = (run for run in runs if plan(run) == plan(unit[0]) and (run in second) == (unit[0] in second))
+            alike = Counter(run.seed for run in same)
             assert seeds.count(last) == alike[last]
             assert alike[last + 1] == 0 or len(unit) + alike[last + 1] > width
 
@@ -108,6 +114,16 @@ def test_a_run_that_never_fits_is_trained_once_whether_it_is_to_stop_or_not(digi
     assert (adopted.run, adopted.outcome, adopted.final) == (second, again.outcome, again.final)
     for column in set(again.history) - {"seconds"}:
         assert adopted.history[column] == again.history[column]
+
+
+def test_of_twins_the_one_without_a_stop_waits_while_the_other_trains(digits, small_run, store):
+    stops, full = (replace(small_run, stop_when_fitted=stops) for stops in (True, False))
+    orders = sweep.Orders(digits.name, store.root, "cpu", store.root / "stop", None)
+    with store.claim(stops, digits.fingerprint):
+        assert sweep.carry_out((full,), orders) == [sweep.BUSY]
+    with store.claim(full, digits.fingerprint):
+        assert sweep.carry_out((stops,), orders) == [sweep.TRAINED]
+    assert carried_out(full, digits, store).training == stops.key(digits.fingerprint)
 
 
 @pytest.mark.parametrize("stops", [True, False])
