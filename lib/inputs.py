@@ -112,11 +112,14 @@ class InputMaker:
 
 
 def fits(images: ImageFile, device: str) -> bool:
-    """Whether the images may be held in the device's memory, by what can be had of it now."""
+    """Whether the images may be held in the device's memory, by what can be had of it now, if that is known."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
     else:
-        memory = Path("/proc/meminfo").read_text()  # sysconf has no number that counts the page cache as free
+        try:
+            memory = Path("/proc/meminfo").read_text()  # sysconf has no number that counts the page cache as free
+        except OSError:  # not on Linux
+            return False
         free = 1024 * int(memory.partition("MemAvailable:")[2].split()[0])
     return math.prod(images.shape) <= SHARE * free
 

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,6 +67,11 @@ def test_photographs_that_do_not_fit_stay_in_their_file(photos, photo_run, monke
     made = InputMaker(photos, "cpu").make(replace(photo_run, validation_size=8))
     assert all(isinstance(split.images, ImageFile) for split in (made.train, made.validation, made.test))
     assert (len(made.train), len(made.validation)) == (len(photos.train) - 8, 8)
+
+
+def test_photographs_stay_in_their_file_where_free_memory_is_not_known(photos, photo_run, monkeypatch):
+    monkeypatch.setattr(inputs, "Path", lambda path: Path("/no/such/file"))
+    assert isinstance(InputMaker(photos, "cpu").make(photo_run).train.images, ImageFile)
 
 
 def test_photo_augmentation_is_a_function_of_its_draws(photos, photo_run):
