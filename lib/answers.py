@@ -139,7 +139,7 @@ def forest(*studies: Study, headlines: bool = False) -> HTML:
     which = "the headline of each claim" if headlines else "every criterion"
     text = "Black: mean and 95 % interval. Dots: seeds. Arrowheads: beyond the axis. Hollow: paper. Shaded: margin."
     text += "" if headlines else " What is asked of each seed has no interval."
-    if studies[0].recorded is not studies[0]:
+    if rows["recorded"].notna().any():
         text += f" The recorded runs are those of profile {studies[0].recorded.profile.name}."
     found = (f"{row.name} {form_of(row.quantity)(row.ours)}" for row in rows.itertuples())
     alt = f"Forest plot of {which}: {'; '.join(found)}"

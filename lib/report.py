@@ -31,14 +31,14 @@ from lib.config import (
     run_command,
     store_root,
 )
-from lib.data import DATASETS, load_dataset
+from lib.data import DATASETS
 from lib.experiments import claim_arms
 from lib.pages import ribbon
 from lib.photo_claims import claims_of
-from lib.profiles import PROFILES, resolve_profile, with_parameters
+from lib.profiles import PROFILES, Profile, resolve_profile, with_parameters
 from lib.results import write_results
 from lib.runs import Run, RunStore
-from lib.study import current_record, dataset_of, recorded_runs, trains
+from lib.study import current_record, data_for, dataset_of, recorded_runs, trains
 from lib.sweep import train_missing
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -153,16 +153,18 @@ def _check_apart(store: Path, folder: Path) -> None:
             raise InputError(f"pages in {folder} would overwrite the records in {records}: name another folder")
 
 
-def train(runs: Sequence[Run], dataset: str, classes: int | None, store: RunStore, device: str) -> None:
+def train(runs: Sequence[Run], profile: Profile, dataset: str, store: RunStore, device: str) -> None:
     """Train what is missing, unless the store has every run on some copy of the data set, which is not needed then.
 
     Raises:
         InputError: runs failed, or there is no such data set.
     """
-    if recorded_runs(runs, dataset, store).keys() >= set(runs):
+    is_whole = recorded_runs(runs, dataset, store).keys() >= set(runs)
+    data = data_for(profile, dataset, needed=not is_whole)  # its download and packing show here, not on a page
+    if is_whole:
         print("every run is recorded: nothing is trained")
         return
-    summary = train_missing(runs, load_dataset(dataset, classes=classes), store, device)
+    summary = train_missing(runs, data, store, device)
     if summary.failed:
         raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
 
@@ -185,7 +187,7 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     _check_apart(store.root, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if trains(profile, choice.device):
-        train(runs, choice.dataset, profile.sizes[choice.dataset].classes, store, choice.device)
+        train(runs, profile, choice.dataset, store, choice.device)
     else:
         print("this profile takes days on a CPU: nothing is trained, the pages show the records there are")
     os.environ["STORE"] = str(store.root)

@@ -194,7 +194,7 @@ def open_study(
     store = RunStore(store_root())
     read = functools.partial(_read, claim, size, name, store, seeds is None)
     study = read()
-    data = _data_for(study) if trains(size, device) else None
+    data = data_for(size, name, needed=not _is_whole(study)) if trains(size, device) else None
     if data is not None:
         study = read(data.fingerprint)
         if not _is_whole(study):
@@ -204,16 +204,16 @@ def open_study(
     return replace(study, dataset=data, asked=asked)
 
 
-def _data_for(study: Study) -> Dataset | None:
-    """The data set of a study; None where it is not to be had, if all is recorded.
+def data_for(profile: Profile, name: str, needed: bool) -> Dataset | None:
+    """A profile's data set, whose images pages draw; None where it is not to be had, unless it is needed.
 
     Raises:
-        NoData: not all is.
+        NoData: it is.
     """
     try:
-        return load_dataset(study.data, classes=study.profile.sizes[study.data].classes)
+        return load_dataset(name, classes=profile.sizes[name].classes)
     except NoData:
-        if not _is_whole(study):
+        if needed:
             raise
         return None
 

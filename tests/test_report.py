@@ -8,9 +8,12 @@ import conftest
 import pandas as pd
 import pytest
 
-from lib import paper, report, words
+from lib import paper, report, study, words
 from lib.claims import CLAIMS
 from lib.config import ROOT, InputError
+from lib.experiments import claim_arms
+from lib.files import NoData
+from lib.profiles import PROFILES
 from lib.report import PAGES, Choice, check_parameters
 from lib.results import DICTIONARY, write_results
 from lib.runs import Record, RunStore
@@ -109,6 +112,21 @@ def test_results_are_tidy_described_and_the_same_each_time(built):
     before = [(folder / f"results.{kind}").read_bytes() for kind in ("csv", "json")]
     write_results(folder)
     assert before == [(folder / f"results.{kind}").read_bytes() for kind in ("csv", "json")]
+
+
+def test_data_is_made_ready_before_the_pages_which_can_do_without(built, monkeypatch, capsys):
+    profile, asked = PROFILES["smoke"], []
+    runs = [arm.run for claim in CLAIMS for arm in claim_arms(claim, profile, "digits")]
+
+    def load(name, classes):
+        asked.append(name)
+        raise NoData("none")
+
+    monkeypatch.setattr(study, "load_dataset", load)
+    report.train(runs, profile, "digits", RunStore(built / "store"), "cpu")
+    assert (asked, capsys.readouterr().out) == (["digits"], "every run is recorded: nothing is trained\n")
+    with pytest.raises(NoData):
+        report.train(runs, profile, "digits", RunStore(built / "nowhere"), "cpu")
 
 
 def test_records_of_another_recipe_are_no_evidence(built, tmp_path):
