@@ -52,6 +52,7 @@ class Row:
     scale: 'difference'; 'ratio', whose margin is a factor and which is compared by logarithms; 'distance', ours from
         the paper's curve, whose own is 0; 'share' of the seeds, 1 or 0 each, of which the interval is the exact one.
     runs: group and network of the arms that it rests on.
+    note: what else is to be known of our value; '' where there is nothing.
     contrast: by seed, what the row adds to its baseline, the values themselves where they are an effect;
         paper_contrast: the same of the paper's.
     """
@@ -65,6 +66,7 @@ class Row:
     scale: str = "difference"
     contrast: pd.Series | None = None
     paper_contrast: float = math.nan
+    note: str = ""
 
     @property
     def offsets(self) -> np.ndarray:
@@ -128,7 +130,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
 
     Columns: source, row, group, model (of its arms), scale, paper, ours (mean), low and high (95 % of the mean),
     run_low and run_high (95 % for one run), in_one_run, seeds, offset (a ratio where ratios are compared), margin, why,
-    p_equivalence, direction, verdict.
+    p_equivalence, direction, verdict, note.
     """
     result = []
     for row in rows:
@@ -151,7 +153,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
             | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
             | {"offset": back(offset.mean), "margin": row.margin.value, "why": row.margin.why}
             | {"p_equivalence": math.nan if row.scale == "share" else _equivalence(row)}
-            | {"direction": row.direction, "verdict": row.verdict}
+            | {"direction": row.direction, "verdict": row.verdict, "note": row.note}
         )
     return pd.DataFrame(result)
 
@@ -193,14 +195,17 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
         parts.append(("Fig. 1c", f"test error on {text}", paper.fig1c(), column, "accuracy", "largest"))
     for source, what, curves, column, mean, largest in parts:
         for model, curve in curves.groupby("model", sort=False):
-            gaps = _gaps(frame[frame["model"] == model], curve, column)
             runs, rates, margins = ("corruption", model), "all rates", (MARGINS[mean], MARGINS[largest])
             if column == "relative_time":  # at 0 it is 1 by definition
-                gaps, rates = gaps.drop(columns=0.0, errors="ignore"), "all rates above 0"
+                curve, rates = curve[curve["corruption"] > 0], "all rates above 0"
                 margins = [_of_its_rise(margin, curves, model) for margin in margins]
+            gaps = _gaps(frame[frame["model"] == model], curve, column)
+            ran = gaps.shape[1]
+            note = f"at {ran} of these {len(curve)} rates" if ran < len(curve) and len(gaps) else ""
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
-            yield Row(source, f"{text} mean over {rates}", runs, gaps.mean(axis=1), 0.0, margins[0], "distance")
-            yield Row(source, f"{text} largest of {rates}", runs, gaps.max(axis=1), 0.0, margins[1], "distance")
+            asked = (("mean over", gaps.mean(axis=1), margins[0]), ("largest of", gaps.max(axis=1), margins[1]))
+            for how, values, margin in asked:
+                yield Row(source, f"{text} {how} {rates}", runs, values, 0.0, margin, "distance", note=note)
 
 
 def _of_its_rise(margin: Margin, curves: pd.DataFrame, model: str) -> Margin:

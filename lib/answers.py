@@ -178,7 +178,8 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
             if not ran and keys:  # not of all that the criterion takes
-                some = f"{len(keys)} of the network's {study.needed(*runs)} runs in '{row.group}' are recorded"
+                whose = "the network's" if row.model else "the"
+                some = f"{len(keys)} of {whose} {study.needed(*runs)} runs in '{row.group}' are recorded"
                 cells[name] += f"<br><small>{some}</small>"
             if ran and any(study.shares(other, *runs) for other in before):
                 cells[name] += "<br><small>the same runs</small>"

@@ -345,8 +345,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = network_rows(dataset, device, options.models, options.repeats, options.seconds)
     rates = [] if options.no_sweep else sweep_rates(dataset, device, options.repeats)
     found = text(rows, rates, dataset, device)
-    (options.output or ROOT / "report" / f"bench-{device}.md").write_text(found)
     print(found)
+    (options.output or ROOT / "report" / f"bench-{device}.md").write_text(found)
     return 0
 
 

@@ -252,10 +252,12 @@ def compare(
     """
     papers = papers if papers is not None else pd.DataFrame(math.nan, range(2), ACCURACIES)
     (trained, paper_on), (_, paper_off) = papers.to_numpy()
-    rows, runs = [rows_of(frame, *each) for each in (on, off)], (on[0], on[2])
-    values = (arm(frame, *each, "test_accuracy") for each in (on, off))
+    rows, runs = [rows_of(frame, *each) for each in (on, off)], (on[0], on[2] if on[2] == off[2] else "")
+    values, paired = [arm(frame, *each, "test_accuracy") for each in (on, off)], share_batches(*rows)
+    if paired:  # what is said of it is said of the pairs
+        values = [each.where(values[0].notna() & values[1].notna()) for each in values]
     more |= fitting(*rows, chance, trained, names, margins)
-    return Comparison(text, runs, *values, share_batches(*rows), margin, paper_on, paper_off, without=names[1], **more)
+    return Comparison(text, runs, *values, paired, margin, paper_on, paper_off, without=names[1], **more)
 
 
 def fitting(

@@ -50,7 +50,7 @@ class Margin:
 class Criterion:
     """One check: of what, which quantity by seed (NaN: not run), the range [low, high] it must lie in and why.
 
-    runs: group and network of the arms that it rests on; paper: the paper's value.
+    runs: group and network ('': all of the group's) of the arms that it rests on; paper: the paper's value.
     interval: of the mean, where the criterion is asked of that; None where it is asked of each seed.
     headline: it decides whether the claim's centre stands: Inception's, the only network in all of the paper's
         figures on CIFAR-10.
@@ -206,9 +206,9 @@ def criteria_frame(criteria: Iterable[Criterion]) -> pd.DataFrame:
 def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.DataFrame:
     """One row per comparison of a claim: its difference on - off with all that the seeds can say of it.
 
-    Columns: comparison, group, model, paired, seeds, on, off, difference, low, high (95 %), p (NaN where no difference
+    Columns: comparison, group, model, paired, seeds, difference, low, high (95 %), p (NaN where no difference
     is no hypothesis), p_holm (within the claim), margin (a difference), p_equivalence (NaN where a gain is asked for),
-    share, share_low, share_high, detectable, paper (its difference), paper_share, unsettled, caveat.
+    share, share_low, share_high, detectable, paper (its difference), unsettled, caveat.
     """
     rows = []
     for each in comparisons:
@@ -218,13 +218,12 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
         rows.append(
             {"comparison": each.text, "group": each.runs[0], "model": each.runs[1]}
             | {"paired": each.paired, "seeds": min(each.on.count(), each.off.count())}
-            | {"on": each.on.mean(), "off": each.off.mean()}
             | dict(zip(("difference", "low", "high"), gap, strict=True))
             | {"p": math.nan if each.is_best else difference_test(*samples), "p_holm": math.nan, "margin": margin}
             | {"p_equivalence": math.nan if each.is_gain else equivalence_test(*samples[:2], margin, each.paired)}
             | dict(zip(("share", "share_low", "share_high"), share, strict=True))
             | {"detectable": detectable_difference(*samples), "paper": each.paper_on - each.paper_off}
-            | {"paper_share": each.paper_share, "unsettled": each.unsettled, "caveat": each.caveat}
+            | {"unsettled": each.unsettled, "caveat": each.caveat}
         )
     result = pd.DataFrame(rows)
     return result if result.empty else result.assign(p_holm=holm(result["p"]))

@@ -184,7 +184,10 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     which = _ending(runs)
     if not which:
         return "epochs", f"not stated{shown}", ours, "not stated", "small once all is fitted"
-    why = "two CPU cores" if profile.stop_when_fitted else "how soon it fits is the question"
+    why = "how soon it fits is the question"
+    if any(setting.sizes for setting in profile.settings.values()):
+        why += "; where a network gets fewer images, two CPU cores"
+    why = "two CPU cores" if profile.stop_when_fitted else why
     return (
         "epochs", f"not stated{shown}", f"at most {ours}; {which} ends once its loss has been below {OVERFIT_LOSS:g} "
         "and every example fitted, if not always in the same epoch", why,
@@ -298,8 +301,8 @@ def _explicit_regularization(profile: Profile) -> Iterator[Row]:
     papers = PROFILES["paper"].slow.decay
     yield (
         "Table 4's augmented runs", f"decay {papers:g}, epochs not stated", f"decay {profile.slow.decay:g}, at most "
-        f"{profile.slow.epochs} epochs", "a bound is needed" if profile.slow.decay == papers else "fewer images make "
-        "fewer steps an epoch", "a run cut short looks unfitted",
+        f"{profile.slow.epochs} epochs, fewer once fitted", "a bound is needed" if profile.slow.decay == papers else
+        "fewer images make fewer steps an epoch", "a run cut short looks unfitted",
     )  # fmt: skip
     yield (
         "Table 4's augmentation", f"left-right flip and rotation up to {MAX_ROTATION:g} degrees",

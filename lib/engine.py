@@ -12,6 +12,7 @@ All randomness of an epoch is a function of the run's seed and the epoch's numbe
 import contextlib
 import functools
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -40,7 +41,8 @@ TOP = 5  # the largest outputs among which ImageNet's second accuracy looks for 
 LEAD = 32  # steps that the host may be ahead of the GPU: a stop is noticed after as many
 WARM_UP = 3  # steps before a graph is recorded, in which libraries choose their algorithms
 # Added to an epoch's seed, which alone gives the order of the images. A CPU's generator takes its low 32 bits only: the
-# numbers that augment are there those that the order was shuffled by, which it shows too little of to matter.
+# numbers that augment, and dropout's, are there those that the order was shuffled by, which it shows too little of to
+# matter.
 AUGMENTATION, DROPOUT = 1 << 40, 1 << 41
 PROCESS = 0x9E3779B1  # times a process's number, for masks of its own: an odd one, which no seed is near in 32 bits
 
@@ -142,10 +144,12 @@ class Engine:
 
     def _load_data(self, inputs: Sequence[Inputs]) -> None:
         """The training images, and the places of everything that goes with them."""
-        count = len(inputs[0].train)
+        count, world = len(inputs[0].train), distributed.world()
         self.sizes = batch_sizes(count, self.plan.batch_size)
-        if min(self.sizes) < distributed.world():
-            raise InputError(f"batches of {min(self.sizes)} images cannot be shared by {distributed.world()} processes")
+        for size in self.sizes:  # the processes must take part in as many sums of gradients
+            least, most = (math.ceil(part / MICRO_BATCH) for part in (size // world, size / world))
+            if least < most:
+                raise InputError(f"a batch of {size} images cannot be shared by {world} processes")
         self._place("labels", torch.stack([data.train.labels for data in inputs]))
         self._place("order", torch.zeros_like(self.labels))
         self._load_images([data.train.images for data in inputs], [data.source for data in inputs])

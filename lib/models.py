@@ -6,7 +6,6 @@ norm as PyTorch has it.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -168,9 +167,9 @@ def alexnet(num_classes: int, image_size: int, width: float, dropout: float, lrn
     layers: list[nn.Module] = []
     for kind, channels_in in ((ImageConv, 3), (nn.Conv2d, channels)):
         layers += [kind(channels_in, channels, 5, padding=2)]
-        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # ceil_mode: TF's SAME
+        layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)]  # ceil_mode: TF's SAME where the side is even
         layers += [nn.ReLU(inplace=True), LocalResponseNorm(channels, lrn)]
-    size = math.ceil(math.ceil(image_size / 2) / 2)
+    size = image_size // 4
     layers += [nn.Flatten(), *_hidden(channels * size * size, hidden1, dropout), *_hidden(hidden1, hidden2, dropout)]
     return nn.Sequential(*layers, nn.Linear(hidden2, num_classes))
 
@@ -207,7 +206,7 @@ def inception_v3(num_classes: int, width: float, dropout: float) -> nn.Sequentia
     """
     from torchvision.models import inception as v3  # a second to import, for those who need it
 
-    if width <= 0 or not (16 * width).is_integer():
+    if width <= 0 or 16 * width % 1:
         raise InputError(f"width {width:g} is not allowed for inception_v3: a multiple of 1/16")
 
     def conv(channels_in: int, channels_out: int, **options: int) -> nn.Module:

@@ -44,7 +44,8 @@ def pictured(studies: Sequence[Study]) -> list[Study]:
     result = []
     for study in studies:
         if group := PICTURED.get(study.claim.name):
-            others = [each for each in study.elsewhere if each.on_photographs == study.on_photographs]
+            others = [study.recorded, *study.elsewhere]
+            others = [each for each in others if each.on_photographs == study.on_photographs]
             whole = (each for each in (study, *others) if _shows_all(each.group(group)))
             result.append(next(whole, study))
     return result

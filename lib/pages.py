@@ -216,7 +216,7 @@ def verdict_box(study: Study) -> HTML:
 
 
 def anchor(column: Study, page: Study, group: str, model: str) -> str:
-    """Where a page's lists of runs have those of a column, group and network."""
+    """Where a page's lists of runs have those of a column, group and network; '': the first of the group's."""
     whose = "these" if column is page else "recorded"
     return re.sub(r"[^a-z0-9]+", "-", f"runs {whose} {group} {model}".lower())
 
@@ -246,14 +246,17 @@ def runs_table(study: Study) -> HTML:
     many others the page needs."""
     parts = ['<span id="runs"></span>']
     for name, each in columns(study).items():
-        rows = []
+        rows, listed = [], set()
         for (group, model), part in each.frame.groupby(["group", "model"]):
             found = [{"group": group} | _run_row(each, row) for row in part.dropna(subset="key").itertuples()]
             if each is study and len(found) < len(part):
                 more = f"{len(part) - len(found)} more"
                 found.append({"group": group, "variant": more, "network": MODEL_NAMES[model], "record": MISSING})
             if found:
-                found[0]["group"] = f'<span id="{anchor(each, study, group, model)}"></span>{group}'
+                names = [anchor(each, study, group, which) for which in ("", model)]
+                spans = [f'<span id="{one}"></span>' for one in names if one not in listed]
+                found[0]["group"] = f"{''.join(spans)}{group}"
+                listed.update(names)
             rows += found
         if rows:
             parts.append(table(pd.DataFrame(rows).fillna("—"), capital(name), long=True).data)

@@ -29,7 +29,7 @@ RECIPE = 2  # bump by hand when training itself changes: older records then no l
 LATER = {"classes": None, "exact_only": False, "photo_augmentation": False}
 LATER |= {"lrn": "tutorial", "initialization": "He", "across_channels": False}
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
-STORE_BYTES = 100 << 20  # records and the checkpoints of what is training
+STORE_BYTES = 1 << 30  # records and the checkpoints of what is training: most for `paper`, on a GPU
 
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_train_accuracy")
@@ -306,13 +306,13 @@ def runs_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 
 def history_frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row per record and epoch: the history's columns, the settings, the key, and steps so far."""
-    frames = []
+    """One row per record and epoch: the history's columns, the other settings, the key, and steps so far."""
+    settings, frames = [field.name for field in fields(Run) if field.name not in HISTORY_COLUMNS], []
     for record in records:
-        names = {"key": record.key, **record.run.names}
-        frame = pd.DataFrame(record.history).assign(**names, **asdict(record.run))
+        names = {"key": record.key} | {name: getattr(record.run, name) for name in settings} | record.run.names
+        frame = pd.DataFrame(record.history).assign(**names)
         frames.append(frame.assign(step=frame["epoch"] * record.provenance["steps_per_epoch"]))
-    columns = [*HISTORY_COLUMNS, "key", *(f.name for f in fields(Run)), "randomization", "regularizers", "step"]
+    columns = [*HISTORY_COLUMNS, "key", *settings, "randomization", "regularizers", "step"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 

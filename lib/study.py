@@ -29,7 +29,7 @@ from lib.sweep import train_missing
 
 PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
 PUBLISHED, DATA_SETS = ("paper", "cpu", "quick"), ("cifar10", *PHOTOGRAPHS)  # that the repository may have records of
-CLASSES = 10  # of CIFAR-10, whose older records do not name their number
+CLASSES = {"cifar10": 10, "digits": 10, "tiny-imagenet": 200, "imagenet": 1000}  # older records do not say of how many
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,8 @@ class Study:
         data = self.data if self.on_photographs else "cifar10"
         if retrains():
             return _read(self.claim.name, self.profile, data, RunStore(RECORDED), more_seeds=False)
-        if (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED):
+        is_here = (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED)
+        if is_here and self.profile.rates == PROFILES["paper"].rates:
             return self
         return recorded_study(self.claim.name, "paper", data)
 
@@ -144,17 +145,17 @@ class Study:
         return self.frame[self.frame["group"] == name]
 
     def keys(self, group: str, model: str) -> set[str]:
-        """Of the records of a group and network."""
+        """Of the records of a group and network; '': of all its networks."""
         rows = self.group(group)
-        return set(rows.loc[rows["model"] == model, "key"].dropna())
+        return set(rows.loc[(rows["model"] == model) | (not model), "key"].dropna())
 
     def shares(self, other: "Study", group: str, model: str) -> bool:
         """Whether all records of a group and network are also another study's, not only runs of the same settings."""
         return self.store.root == other.store.root and self.keys(group, model) <= other.keys(group, model)
 
     def needed(self, group: str, model: str) -> int:
-        """How many runs a group and network has."""
-        return len({arm.run for arm in self.arms if (arm.group, arm.run.model) == (group, model)})
+        """How many runs a group and network has; '': all its networks."""
+        return len({arm.run for arm in self.arms if arm.group == group and model in ("", arm.run.model)})
 
     def group_like(self, start: str) -> pd.DataFrame:
         """The frame's rows of the groups whose names start so."""
@@ -276,8 +277,9 @@ def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: 
         size = _with_recorded_seeds(claim, size, dataset, found)
     arms = claim_arms(claim, size, dataset)
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
-    classes = {record.provenance["data"].get("classes", CLASSES) for record in known} or {CLASSES}
-    return Study(claims_of(dataset)[claim], size, dataset, 1 / max(classes), store, arms, known)
+    classes = size.sizes[dataset].classes or CLASSES[dataset]
+    classes = max((record.provenance["data"].get("classes", classes) for record in known), default=classes)
+    return Study(claims_of(dataset)[claim], size, dataset, 1 / classes, store, arms, known)
 
 
 def open_studies(

@@ -130,7 +130,7 @@ def train_missing(
         executor: who does the work; its workers need this package and the store's folder. None: processes here.
 
     Raises:
-        InputError: the store cannot be written.
+        InputError: the store cannot be written, or a process of the executor was killed.
         KeyboardInterrupt: after the workers have stopped.
     """
     units = distributed.agree(work_units(missing_runs(runs, dataset, store), device))
@@ -143,7 +143,10 @@ def train_missing(
             executor, units = _Here(), [(run,) for unit in units for run in unit]
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
-        return sweep.drain(units, stack.enter_context(Bar(units, dataset.fingerprint, store, workers)))
+        try:
+            return sweep.drain(units, stack.enter_context(Bar(units, dataset.fingerprint, store, workers)))
+        except BrokenProcessPool as error:
+            raise InputError("a training process was killed from outside, perhaps for want of memory") from error
 
 
 class _Sweep:
@@ -199,7 +202,7 @@ class _Sweep:
             self.outcomes[run] = outcome
             if outcome == TRAINED:
                 bar.finish(run)
-            elif outcome != LEFT:
+            elif outcome != LEFT and not distributed.rank():
                 bar.write(f"failed: {run.label()}: {outcome}")
         return busy
 
@@ -216,8 +219,8 @@ def _answer_signals(handler: Callable) -> Callable[[], None]:
 def _result(future: Future, count: int) -> list[str]:
     try:
         return future.result()
-    except BrokenProcessPool as error:
-        raise InputError("a training process was killed from outside, perhaps for want of memory") from error
+    except BrokenProcessPool:
+        raise
     except Exception as error:  # a unit that fails must not take the others with it: its runs are named and counted
         return [f"{type(error).__name__}: {error}"] * count
 
@@ -389,6 +392,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = resolve_dataset(options.dataset)
     arms = [arm for claim in options.claims or arms_of(name) for arm in claim_arms(claim, profile, name)]
     runs = [arm.run for arm in arms if arm.run.model in networks]
+    if not runs:
+        allowed = ", ".join(dict.fromkeys(arm.run.model for arm in arms))
+        raise InputError(f"no run of {', '.join(networks)} is asked for on {name}; allowed: {allowed}")
     distributed.start(device)
     dataset = load_dataset(name, classes=profile.sizes[name].classes)
     summary = train_missing(runs, dataset, RunStore(options.store), device, options.time_limit)

@@ -65,7 +65,8 @@ def agreement_table(study: Study) -> HTML:
 
 
 def _ours(row, form: Callable[[float], str]) -> str:
-    return estimate(row.ours, *_possible(row.low, row.high, form), row.seeds, form)
+    note = f"<br><small>{row.note}</small>" if row.note else ""
+    return estimate(row.ours, *_possible(row.low, row.high, form), row.seeds, form) + note
 
 
 def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lib import distributed
 from lib.engine import Engine, State, arithmetic, capacity, initial_state, plan
+from lib.files import one_line
 from lib.inputs import InputMaker, Inputs, input_size
 from lib.models import count_parameters
 from lib.provenance import environment
@@ -103,8 +104,8 @@ class _Lane:
         return [index for index, member in enumerate(self.members) if not member.over]
 
     def is_to_shrink(self, device: str) -> bool:
-        """Whether runs that are over are to be left out: on CUDA, where new graphs take time, when half are."""
-        return len(self.active) < len(self.members) / (1 if device == "cpu" else 2) or not self.active
+        """Whether runs that are over are to be left out: on CUDA, where new graphs take time, when most are."""
+        return len(self.active) < len(self.members) / (1 if device == "cpu" else 2)
 
     def begin(self) -> None:
         """Begin an epoch, or go on within one."""
@@ -318,7 +319,10 @@ class _Training:
         if path is None or distributed.rank():
             return
         key, partial = member.run.key(self.dataset.fingerprint), path.with_suffix(".partial")
-        torch.save({"key": key, "progress": vars(member.progress), "state": state}, partial)
+        try:
+            torch.save({"key": key, "progress": vars(member.progress), "state": state}, partial)
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"cannot write {partial}: {one_line(error)}") from error
         os.replace(partial, path)
 
     # --- the end ---

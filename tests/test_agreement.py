@@ -155,6 +155,16 @@ def test_every_number_of_the_paper_has_its_row():
     assert sources["Fig. 2b"] == 3
 
 
+def test_a_curve_at_some_of_the_papers_rates_says_at_how_many():
+    rows = world("label_corruption")
+    assert set(against_paper("label_corruption", rows)["note"]) == {""}
+    some = against_paper("label_corruption", rows[rows["label_corruption"].isin([0.0, 0.5, 1.0])])
+    assert some.groupby("source")["note"].unique().map(list).to_dict() == {
+        "Fig. 1b": ["at 2 of these 10 rates"],
+        "Fig. 1c": ["at 3 of these 11 rates"],
+    }
+
+
 def test_a_run_that_fits_where_the_papers_failed_is_told():
     rows = world("explicit_regularization")
     rows.loc[(rows["group"] == "Table 4") & (rows["model"] == "alexnet"), "train_accuracy"] = 1.0

@@ -124,6 +124,15 @@ def test_a_criterion_whose_runs_are_not_all_there_says_how_many_are():
     assert answers.criteria_table(study).data.count(f"{len(keys)} of the network's {needed} runs in 'corruption'") == 3
 
 
+def test_a_comparison_of_two_networks_rests_on_the_runs_of_both():
+    study = recorded_study("implicit_regularization", "quick")
+    kept = [each for each in study.records if each.run.model != "inception_no_bn"]
+    study, runs = replace(study, records=kept), ("batch norm", "")
+    assert len(study.keys(*runs)) == study.needed("batch norm", "inception") == study.needed(*runs) / 2
+    half = f"{len(study.keys(*runs))} of the {study.needed(*runs)} runs in 'batch norm' are recorded"
+    assert half in answers.criteria_table(study).data
+
+
 def test_comparisons_outside_their_margin_are_marked():
     study = recorded_study("implicit_regularization", "paper")
     rows = study.comparisons

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib import paper
-from lib.claims import CLAIMS, MODEL_NAMES, share_batches, with_relative_time, with_test_errors
+from lib.claims import CLAIMS, MODEL_NAMES, compare, share_batches, with_relative_time, with_test_errors
 from lib.corruption import corrupt_labels
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.experiments import arms_frame, claim_arms
@@ -272,7 +272,21 @@ def test_every_row_of_table_1_is_compared_and_dropout_too():
     assert frame_["paired"].all()
     crop = frame_.set_index("comparison").loc["AlexNet, random crop + weight decay"]
     assert crop["paper"] == pytest.approx(0.8122 - 0.7607)
-    assert crop["paper_share"] == pytest.approx((0.7607 - 0.1) / (0.8122 - 0.1))
+
+
+def test_what_is_said_of_a_pair_is_said_of_whole_pairs():
+    rows = frame("implicit_regularization").query("group == 'optimizer' and model == 'mlp_1x512' and seed == 0")
+    rows = pd.concat([rows.assign(seed=seed) for seed in range(3)])
+    on, off = ("optimizer", "SGD", "mlp_1x512"), ("optimizer", "Adam", "mlp_1x512")
+    accuracies = {on[1]: [0.70, 0.74, 0.30], off[1]: [0.64, 0.6795, math.nan]}
+    for name, values in accuracies.items():
+        rows.loc[rows["arm"] == name, "test_accuracy"] = values
+    found = compare(rows, CHANCE, "Adam", on, off)
+    row = comparisons_frame([found], CHANCE).iloc[0]
+    assert row["seeds"] == 2
+    assert row["margin"] == pytest.approx((1 - MARGINS["marginal"].value) * (0.72 - CHANCE))
+    rows.loc[(rows["arm"] == off[1]) & (rows["seed"] == 0), "test_accuracy"] = math.nan
+    assert comparisons_frame([compare(rows, CHANCE, "Adam", on, off)], CHANCE).iloc[0]["seeds"] == 1
 
 
 def test_the_best_of_many_epochs_is_not_tested_for_being_as_good_as_the_last():

@@ -153,8 +153,13 @@ def test_torchrun_sweeps_a_store_run_by_run(tmp_path):
     assert any("0 trained, 0 left" in output for output in outputs)
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(monkeypatch):
-    monkeypatch.setattr(distributed, "world", lambda: 20)
+@pytest.mark.parametrize(
+    ("world", "micro_batch", "size"),
+    [(20, 1000, 15), (2, 7, 15)],  # a process without an image; parts of 7 and 8 images in one step and in two
+)
+def test_a_batch_that_cannot_be_shared_is_refused(world, micro_batch, size, monkeypatch):
+    monkeypatch.setattr(distributed, "world", lambda: world)
+    monkeypatch.setattr(engine, "MICRO_BATCH", micro_batch)
     monkeypatch.setattr(engine, "DistributedDataParallel", lambda stack, **options: stack)
-    with pytest.raises(InputError, match="batches of 15 images cannot be shared by 20 processes"):
+    with pytest.raises(InputError, match=f"a batch of {size} images cannot be shared by {world} processes"):
         train(SMALL, made())

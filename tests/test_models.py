@@ -69,6 +69,8 @@ def test_stage_shapes(name):
 def test_other_sizes_classes_and_widths(name):
     narrow = build_model(name, num_classes=100, image_size=56, width=0.25)
     assert narrow(torch.randn(2, 3, 56, 56)).shape == (2, 100)
+    odd = build_model(name, num_classes=100, image_size=42, width=0.25)  # its feature maps have odd sides
+    assert odd(torch.randn(2, 3, 42, 42)).shape == (2, 100)
     assert count_parameters(build_model(name, width=0.25)) < 0.3 * PARAMETERS[name]
 
 

@@ -30,7 +30,7 @@ def _arms(runs):
     return set(zip(runs["model"], runs["arm"], strict=True))
 
 
-def test_each_picture_is_of_the_largest_size_that_has_it_whole():
+def test_each_picture_is_of_the_largest_size_that_has_it_whole(tmp_path):
     shown = overview.pictured([recorded_study(claim) for claim in CLAIMS])
     assert [study.claim.name for study in shown] == list(overview.PICTURED)
     for study in shown:
@@ -38,6 +38,8 @@ def test_each_picture_is_of_the_largest_size_that_has_it_whole():
         larger = [recorded_study(study.claim.name, each) for each in sizes[: sizes.index(study.profile.name)]]
         assert _arms(study.group(group).dropna(subset="key")) == _arms(study.group(group))
         assert all(_arms(each.group(group).dropna(subset="key")) < _arms(each.group(group)) for each in larger)
+    empty = [replace(recorded_study(claim), records=[], store=RunStore(tmp_path)) for claim in CLAIMS]
+    assert [study.profile.name for study in overview.pictured(empty)] == [study.profile.name for study in shown]
     own = [recorded_study(claim, "quick") for claim in CLAIMS]
     assert [study.profile.name for study in overview.pictured(own)] == ["quick", "quick"]
 

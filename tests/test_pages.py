@@ -57,8 +57,9 @@ def test_the_command_says_what_else_was_asked():
     assert "DATASET=cifar10 PARAMETERS='seeds=2 rates=[0,0.5,1]'<" in text
 
 
-def test_every_link_to_runs_has_its_place():
-    study = recorded_study("explicit_regularization", "quick")
+@pytest.mark.parametrize("claim", ["explicit_regularization", "implicit_regularization"])
+def test_every_link_to_runs_has_its_place(claim):
+    study = recorded_study(claim, "quick")
     text = pages.runs_table(study).data
     linked = set()
     for frame in (study.criteria, study.comparisons, study.agreement):

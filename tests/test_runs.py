@@ -13,7 +13,7 @@ from lib.runs import LATER, RECIPE, Record, Run, RunStore, history_frame, runs_f
 def make_record(run, **changes):
     history = {
         "epoch": [1, 2, 3],
-        "learning_rate": [0.1, 0.1, 0.1],
+        "learning_rate": [0.1, 0.095, 0.09],
         "train_loss": [2.0, 0.07, 0.03],
         "train_accuracy": [0.2, 0.9, 1.0],
         "eval_train_accuracy": [None, None, 1.0],
@@ -156,6 +156,10 @@ def test_runs_frame(small_run):
 def test_history_frame_counts_steps(small_run):
     frame = history_frame([make_record(small_run)])
     assert frame["step"].tolist() == [4, 8, 12]
+    assert frame["learning_rate"].tolist() == [0.1, 0.095, 0.09]  # each epoch's, not the setting
+    columns = history_frame([]).columns
+    assert columns.is_unique
+    assert {*frame.columns} <= {*columns}
     assert frame["model"].unique().tolist() == ["mlp_1x512"]
 
 

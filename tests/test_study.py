@@ -1,6 +1,7 @@
 import functools
 import shutil
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -8,7 +9,7 @@ from lib import pages, study
 from lib.claims import CLAIMS
 from lib.config import RECORDED
 from lib.experiments import claim_arms
-from lib.profiles import PROFILES, with_parameters
+from lib.profiles import PHOTOGRAPHS, PROFILES, with_parameters
 from lib.runs import RunStore
 from lib.study import current_record, open_studies, open_study, recorded_study, run_counts, stored_records, trains
 from lib.training import train
@@ -41,6 +42,18 @@ def test_recorded_runs_need_no_data_set(monkeypatch, tmp_path):
     assert found.chance == 0.1
     assert not found.is_full
     assert recorded_study("randomization").is_full
+
+
+def test_chance_is_that_of_the_profiles_classes_also_without_records(nothing):
+    chances = [recorded_study("randomization", *what).chance for what in product(("quick", "paper"), PHOTOGRAPHS)]
+    assert chances == [1 / 10, 1 / 10, 1 / 200, 1 / 1000]
+
+
+def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
+    full = recorded_study("label_corruption")
+    some = replace(full, profile=with_parameters(full.profile, rates=[0.0, 1.0]))
+    assert full.recorded is full
+    assert some.recorded.profile == full.profile
 
 
 def test_only_whole_records_of_todays_recipe_count(tmp_path):

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -184,6 +185,10 @@ def test_unwritable_store_stops_before_training(digits, runs, tmp_path):
         (["--store", "/dev/null/store"], "not writable"),
         (["--time-limit", "-1"], "time limit"),
         (["--seeds", "0"], "seeds 0 is not allowed"),
+        (
+            ["--networks", "inception_v3"],
+            "no run of inception_v3 is asked for on digits; allowed: inception, inception_no_bn, ",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
@@ -192,6 +197,20 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_a_killed_worker_is_one_line(digits, runs, store, is_submitted):
+    class Broken(Executor):
+        def submit(self, *_):
+            if not is_submitted:
+                raise BrokenProcessPool
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    with pytest.raises(InputError, match="killed from outside"):
+        train_missing(runs, digits, store, "cpu", executor=Broken())
 
 
 def test_cuda_where_there_is_none(monkeypatch, capsys):
