@@ -368,7 +368,8 @@ CLAIMS = {
         Claim(
             "explicit_regularization",
             "Explicit regularization",
-            "Weight decay, dropout and augmentation help generalization only marginally, and are not needed to fit.",
+            "Weight decay, dropout and augmentation help generalization only marginally, are not needed to fit, and do "
+            "not keep networks from fitting random labels.",
             _explicit_regularization,
             _explicit_comparisons,
         ),

@@ -205,7 +205,7 @@ def _ending(runs: pd.DataFrame) -> str:
     for name, each in ends.groupby(level=0, sort=False):
         models = [MODEL_NAMES[model] for _, model in each.index[each]]
         parts += [name if each.all() else f"{name} ({', '.join(models)})"] if models else []
-    return f"a run of {'; of '.join(parts)}" if parts else ""
+    return f"a run of {' or of '.join(parts)}" if parts else ""
 
 
 def _inception_v3(setting: Setting) -> Iterator[Row]:

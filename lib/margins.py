@@ -23,10 +23,10 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     "rises, since Inception's would have passed a flat one, and an effect counts as replicated only in the paper's "
     "direction; after runs of every profile were seen",
     7: "what version 3 says of networks that did not fit holds of those on random labels, too, which leave undecided "
-    "whether they are at chance and whether test errors grow; a network that fitted less with a regularizer than the "
-    "paper's, or where the paper has none learned nothing, leaves undecided what is lost without; one that the paper "
-    "has not and that learned, but did not fit, is named and decides as before; after runs of every profile were seen; "
-    "no margin changed",
+    "whether they are at chance and whether test errors grow; what is lost without a regularizer is undecided where "
+    "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; where it "
+    "learned there but did not fit, that is noted and decides as before; after runs of every profile were seen; no "
+    "margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock

@@ -103,8 +103,11 @@ def verdicts() -> str:
         _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
         f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
         caption(shown),
-        "A verdict, its headline's mean, with the 95 % interval where it is asked of that, and what became of all "
-        f"criteria (version {CRITERIA_VERSION}). The headline decides first; photographs (\\*) have their own:",
+        "Each cell: the verdict; the mean of the claim's headline criterion, with the 95 % interval where the mean is "
+        f"what is asked; what became of all criteria (version {CRITERIA_VERSION}). **replicated**: all hold; "
+        "**partly**: the headline holds, another fails, or holds in some seeds only; **not replicated**: the headline "
+        "fails; **inconclusive**: seeds are too few, networks did not fit, or runs are missing. The share that remains "
+        "is (accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of their own:",
         _table(["headline", "paper", "must be at least"], _headlines(columns.values())),
         "<details><summary>What the runs at the paper's size say of what the paper leaves open</summary>",
         "\n".join(_findings(own.values())) or "- not run",

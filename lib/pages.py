@@ -21,9 +21,9 @@ from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
 from lib.margins import CRITERIA_VERSION
-from lib.profiles import PROFILES
+from lib.profiles import PROFILES, Profile
 from lib.runs import RECIPE, Record
-from lib.study import PAPERS_OWN, Study, run_counts, shared_runs
+from lib.study import Study, is_papers, run_counts, shared_runs
 from lib.words import MISSING, capital, count, percent
 
 NOT_ASKED = HTML("<p>This is asked of the other kind of data set only.</p>")
@@ -146,13 +146,18 @@ def data_note(*studies: Study) -> str:
     return _joined(filter(None, notes)) if any(notes) else ""
 
 
-def ribbon(profile: str, data: str) -> str:
+def ribbon(profile: Profile, data: str) -> str:
     """What stands on top of every screen of a page that is not the full result; '' for one that is."""
-    if profile == "smoke":
+    if not profile.is_result:
         return "Smoke profile: a test of the machinery. Nothing on this page is a result."
-    if (profile, data) in PAPERS_OWN:
+    if is_papers(profile, data):
         return ""
-    return f"Profile {profile} on {data}: reduced. Not the full result."
+    rates = (
+        ""
+        if profile.rates == PROFILES[profile.name].rates
+        else f" at {count(len(profile.rates), 'rate')} of corruption"
+    )
+    return f"Profile {profile.name} on {data}{rates}: reduced. Not the full result."
 
 
 def seed_numbers(*studies: Study) -> str:

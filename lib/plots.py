@@ -241,6 +241,8 @@ def _corruption_axes(
     axes: Axes, frame: pd.DataFrame, value: str, reference: pd.DataFrame | None, chance: float | None
 ) -> None:
     names, extra = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}
+    if not names:
+        axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center")
     for name in names:
         part = frame.loc[frame["model"] == name, ["seed", "label_corruption", value]].astype(float)
         style = look(names, name)

@@ -86,21 +86,27 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
     """Execute a notebook in its own folder and return it; a copy stays in build/notebooks.
 
     Raises:
+        InputError: a cell refused what was asked for.
         papermill.PapermillExecutionError: a cell failed.
     """
     EXECUTED.mkdir(parents=True, exist_ok=True)
     known = page_parameters(page)
     own = {name: getattr(choice, name) for name in OWN}
-    papermill.execute_notebook(
-        str(NOTEBOOKS / f"{page}.ipynb"),
-        str(EXECUTED / f"{page}.ipynb"),
-        own | {name: value for name, value in choice.parameters.items() if name in known},
-        cwd=str(NOTEBOOKS),
-        kernel_name="python3",
-        progress_bar=False,
-        execution_timeout=CELL_TIMEOUT,
-        config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # else each kernel warns that it has none
-    )
+    try:
+        papermill.execute_notebook(
+            str(NOTEBOOKS / f"{page}.ipynb"),
+            str(EXECUTED / f"{page}.ipynb"),
+            own | {name: value for name, value in choice.parameters.items() if name in known},
+            cwd=str(NOTEBOOKS),
+            kernel_name="python3",
+            progress_bar=False,
+            execution_timeout=CELL_TIMEOUT,
+            config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # else each kernel warns: it has none
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == InputError.__name__:
+            raise InputError(error.evalue) from error
+        raise
     return nbformat.read(EXECUTED / f"{page}.ipynb", as_version=4)
 
 
@@ -121,13 +127,14 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     )
     names = pages_of(choice.dataset)
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in names}
-    size = f"profile {choice.profile}, {choice.dataset}"
+    profile = with_parameters(PROFILES[choice.profile], rates=choice.parameters.get("rates"))
+    size = f"profile {profile.name}, {choice.dataset}"
     notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, a replication"
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", ())]
     for place, cell in enumerate(notebook.cells):
         cell.id = str(place)  # papermill gives the cell it adds a random one
     links = [{"file": f"{name}.html", "title": titles[name], "current": name == page} for name in names]
-    more = {"ribbon": ribbon(choice.profile, choice.dataset), "contents": contents(notebook)}
+    more = {"ribbon": ribbon(profile, choice.dataset), "contents": contents(notebook)}
     text, _ = exporter.from_notebook_node(notebook, {"pages": links} | more)
     path = folder / f"{page}.html"
     path.write_text(text)

@@ -27,7 +27,6 @@ from lib.runs import Record, Run, RunStore, history_frame
 from lib.splits import Dataset
 from lib.sweep import train_missing
 
-PAPERS_OWN = (("paper", "cifar10"), ("paper", "imagenet"))  # profiles and data sets that are the paper's
 PUBLISHED, DATA_SETS = ("paper", "cpu", "quick"), ("cifar10", *PHOTOGRAPHS)  # that the repository may have records of
 CLASSES = {"cifar10": 10, "digits": 10, "tiny-imagenet": 200, "imagenet": 1000}  # older records do not say of how many
 
@@ -53,7 +52,7 @@ class Study:
     @property
     def is_full(self) -> bool:
         """Whether this is the paper's setting, whose numbers may be held against the paper's."""
-        return (self.profile.name, self.data) in PAPERS_OWN
+        return is_papers(self.profile, self.data)
 
     @property
     def on_photographs(self) -> bool:
@@ -110,8 +109,8 @@ class Study:
         data = self.data if self.on_photographs else "cifar10"
         if retrains():
             return _read(self.claim.name, self.profile, data, RunStore(RECORDED), more_seeds=False)
-        is_here = (self.profile.name, self.data, self.store.root) == ("paper", data, RECORDED)
-        if is_here and self.profile.rates == PROFILES["paper"].rates:
+        asked = self.profile.name, self.profile.rates, self.data, self.store.root
+        if asked == ("paper", PROFILES["paper"].rates, data, RECORDED):
             return self
         return recorded_study(self.claim.name, "paper", data)
 
@@ -164,6 +163,11 @@ class Study:
     def group_history(self, name: str) -> pd.DataFrame:
         """The history's rows of one group of arms."""
         return self.history[self.history["group"] == name]
+
+
+def is_papers(profile: Profile, data: str) -> bool:
+    """Whether a profile on a data set is the paper's setting, with all its corruption rates."""
+    return data in ("cifar10", "imagenet") and (profile.name, profile.rates) == ("paper", PROFILES["paper"].rates)
 
 
 def open_study(

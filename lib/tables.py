@@ -44,13 +44,13 @@ def agreement_table(study: Study) -> HTML:
     for row in _ran_first(study.recorded.agreement, ran).itertuples():
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
         run = interval(*_possible(row.run_low, row.run_high, form), form)
-        one = {None: "", True: ": holds the paper's", False: ": does not"}[row.in_one_run]
+        one = {None: "", True: ": has the paper's", False: ": does not"}[row.in_one_run]
         values = {
             "paper's": row.source,
             "number": wide(row.row),
             "paper": form(row.paper),
             heading(study.recorded): _ours(row, form),
-            "95 % for one run": run + one if row.scale not in ("distance", "share") else "—",
+            "95 % prediction interval for one run": run + one if row.scale not in ("distance", "share") else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({p_value(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{once(row.why, reasons)}</small>",
             "direction of what it adds": row.direction or "—",
@@ -131,7 +131,7 @@ def contradictions_table(study: Study) -> HTML:
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
             "our runs": "—" if row.model == V3 else row.group,  # this page has none on photographs
             heading(study.recorded): _mean(row.ours, row.seeds),
-            "95 % for one run": run,
+            "95 % prediction interval for one run": run,
             "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
         }
         if study.recorded is not study:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lib import pages, tables
-from lib.profiles import with_parameters
+from lib.profiles import PROFILES, with_parameters
 from lib.study import recorded_study
 
 
@@ -23,8 +23,11 @@ def test_verdicts_are_symbol_and_word():
     ],
 )
 def test_a_reduced_page_says_so(profile, data, text):
-    assert text in pages.ribbon(profile, data)
-    assert pages.ribbon("paper", "cifar10") == ""
+    assert text in pages.ribbon(PROFILES[profile], data)
+    paper = PROFILES["paper"]
+    assert pages.ribbon(paper, "cifar10") == pages.ribbon(with_parameters(paper, seeds=5), "cifar10") == ""
+    some = with_parameters(paper, rates=[0.0, 1.0])
+    assert pages.ribbon(some, "cifar10").startswith("Profile paper on cifar10 at 2 rates of corruption: reduced.")
 
 
 def test_the_recorded_runs_are_a_column_of_their_own_unless_they_are_the_page():

@@ -165,6 +165,17 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+def test_what_a_cell_refuses_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IMAGE_SIZE", "abc")
+    monkeypatch.setattr(report, "EXECUTED", tmp_path / "executed")
+    monkeypatch.setattr(report, "pages_of", lambda dataset: ["randomization"])
+    arguments = ["--profile", "paper", "--dataset", "tiny-imagenet", "--device", "cpu", "--out", str(tmp_path / "out")]
+    assert report.run_command(lambda: report.main(arguments)) == 2
+    error = capsys.readouterr().err
+    assert "IMAGE_SIZE" in error
+    assert len(error.splitlines()) == 1
+
+
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

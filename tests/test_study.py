@@ -54,6 +54,7 @@ def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
     some = replace(full, profile=with_parameters(full.profile, rates=[0.0, 1.0]))
     assert full.recorded is full
     assert some.recorded.profile == full.profile
+    assert not some.is_full
 
 
 def test_only_whole_records_of_todays_recipe_count(tmp_path):
