@@ -60,6 +60,6 @@ lock: $(READY)  ## resolve pyproject.toml into requirements.txt
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --all-extras --python-version 3.11 pyproject.toml > $(VENV)/lock
 	grep -vE '^(nvidia-|cuda-|triton==)' $(VENV)/lock > requirements.txt  # torch itself pins its CUDA libraries
 
-clean:  ## remove what was built; records and data stay
-	rm -rf build report/html .cache .pytest_cache .ruff_cache *.egg-info
+clean:  ## remove what was built; records and data, also decoded, stay
+	rm -rf build report/html .pytest_cache .ruff_cache *.egg-info
 	find lib tests notebooks -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

@@ -3,6 +3,6 @@
 Data flows one way, and no module imports one to its right:
 config, statistics, provenance -> splits, files, sources, packing, cifar10, imagenet, data -> preprocessing, corruption
 -> runs -> inputs, feed, distributed -> models, optimizers, engine, training -> paper, profiles, experiments
--> progress, sweep, bench -> words, criteria, margins, claims, photo_claims, agreement -> study
+-> progress, worker, sweep, bench -> words, criteria, margins, claims, photo_claims, agreement -> study
 -> plots, findings, deviations, pages, tables, answers, results, overview -> report
 """

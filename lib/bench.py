@@ -38,8 +38,9 @@ from lib.profiles import PROFILES
 from lib.provenance import environment
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
-from lib.sweep import local_executor, train_missing
+from lib.sweep import train_missing
 from lib.training import LANES, train
+from lib.worker import local_executor
 
 WARM_UP = 6.0  # seconds from a measurement's order to its start: processes load torch and the data meanwhile
 MODELS = PROFILES["paper"].networks("cifar10")

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from lib import paper
 from lib.claims import MODEL_NAMES
 from lib.data import IMAGES
 from lib.experiments import (
@@ -180,10 +181,13 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
 def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     models = profile.networks(dataset)
     ours = _listed({model: profile.settings[model].epochs for model in models}, models)
-    shown = "" if dataset in PHOTOGRAPHS else f" (Fig. 1a shows {STATED['inception'].epochs})"
+    shown, effect = f" (Fig. 1a shows {STATED['inception'].epochs})", "small once all is fitted"
+    if dataset in PHOTOGRAPHS:
+        shown = f" (Fig. 2a shows {paper.fig2a()['step'].max() / 1e6:.0f} million steps)"
+        effect = "the fewer steps, the less is gained by stopping early"
     which = _ending(runs)
     if not which:
-        return "epochs", f"not stated{shown}", ours, "not stated", "small once all is fitted"
+        return "epochs", f"not stated{shown}", ours, "not stated", effect
     why = "how soon it fits is the question"
     if any(setting.sizes for setting in profile.settings.values()):
         why += "; where a network gets fewer images, two CPU cores"

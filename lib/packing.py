@@ -24,8 +24,8 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from lib.config import CACHE, InputError, cores, redraw_seconds
-from lib.files import make_room, writable
-from lib.sources import Chunk, Source
+from lib.files import make_room, one_line, writable
+from lib.sources import Chunk, Read, Source
 from lib.splits import SPLITS, Dataset, ImageFile, Split, class_indices, fingerprint
 
 UNREADABLE_SHARE = 0.01  # of the images; with more, it is the data set that is damaged
@@ -61,6 +61,11 @@ def packed(name: str, source: Source, size: int, classes: int | None = None) -> 
     if not done:
         _pack(source, folder, size, classes)
     return _load(name, folder)
+
+
+def pixels_text(size: int) -> str:
+    """The last words of a packed data set's source."""
+    return f"at {size}x{size} pixels"
 
 
 def _load(name: str, folder: Path) -> Dataset:
@@ -104,7 +109,7 @@ def _pack(source: Source, folder: Path, size: int, classes: int | None) -> None:
         reports = _decode_all(tasks, folder, size, log)
         meta = {
             "classes": [source.classes[index] for index in kept],
-            "source": f"{source.kind} files, at {size}x{size} pixels",
+            "source": f"{source.kind} files, {pixels_text(size)}",
             "note": _leave_out(tasks, reports, folder, log),
             "fingerprint": fingerprint(*_splits(folder)),
         }
@@ -171,7 +176,9 @@ def _decode_chunk(folder: Path, size: int, task: Task) -> dict:
         file.seek(np.load(path, mmap_mode="r").offset + task.start * 3 * size**2)
         for row, (name, read) in enumerate(zip(task.chunk.names, task.chunk.read(), strict=True), task.start):
             try:
-                pixels, was_rgb = decode(read(), size)
+                pixels, was_rgb = decode(_content(name, read), size)
+            except (InputError, MemoryError):
+                raise
             except Exception as error:  # whatever a damaged file leads Pillow's many readers to
                 pixels, was_rgb = np.zeros((3, size, size), np.uint8), True
                 unreadable[row] = f"{name} ({type(error).__name__})"
@@ -180,6 +187,15 @@ def _decode_chunk(folder: Path, size: int, task: Task) -> dict:
         file.flush()
         os.fsync(file.fileno())
     return {"unreadable": unreadable, "converted": converted}
+
+
+def _content(name: str, read: Read) -> bytes:
+    """An encoded image, which may be damaged; what keeps the disk from giving it may pass, and is no reason to leave
+    it out."""
+    try:
+        return read()
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {one_line(error)}; what is packed so far is kept") from error
 
 
 def decode(data: bytes, size: int) -> tuple[np.ndarray, bool]:

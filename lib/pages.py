@@ -20,6 +20,7 @@ from lib.config import retrains
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
+from lib.imagenet import SIZES, image_size
 from lib.margins import CRITERIA_VERSION
 from lib.profiles import PROFILES, Profile
 from lib.runs import RECIPE, Record
@@ -204,6 +205,8 @@ def banner(*studies: Study) -> HTML:
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
     if data == "tiny-imagenet":
         warnings.append("Data set: Tiny ImageNet's small photographs in place of ImageNet.")
+    if is_papers(profile, data) and not all(study.is_full for study in studies):
+        warnings.append("Data set: not all of it was there, so this is not the full result.")
     if recorded < needed:
         warnings.append(f"{recorded} of the {needed} runs this page needs are recorded: the others read '{MISSING}'.")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
@@ -325,7 +328,9 @@ def provenance(*studies: Study) -> HTML:
 def _others(study: Study) -> str:
     """What else was asked for; without a number of seeds every claim takes all that are recorded."""
     given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
-    return " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
+    size = image_size(study.data) if study.on_photographs else 0
+    pixels = f" IMAGE_SIZE={size}" if size != SIZES.get(study.data, 0) else ""
+    return pixels + " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
 
 
 def _data(record: Record) -> str:

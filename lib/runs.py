@@ -29,7 +29,7 @@ RECIPE = 2  # bump by hand when training itself changes: older records then no l
 LATER = {"classes": None, "exact_only": False, "photo_augmentation": False}
 LATER |= {"lrn": "tutorial", "initialization": "He", "across_channels": False}
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
-STORE_BYTES = 1 << 30  # records and the checkpoints of what is training: most for `paper`, on a GPU
+STORE_BYTES = 2 << 30  # records and the checkpoints of what is training: most for `paper`, on a GPU
 
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "train_loss", "train_accuracy", "eval_train_accuracy")

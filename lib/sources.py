@@ -28,6 +28,7 @@ from lib.splits import SPLITS
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 WORDS = ("words.txt", "classes.txt", "LOC_synset_mapping.txt")  # lines of a WordNet id and its words
+ANNOTATIONS = "val/val_annotations.txt"
 FILES = 256  # in a chunk
 ROWS = 64  # of a parquet file in memory at a time
 
@@ -59,8 +60,9 @@ class Tree:
 
     @property
     def state(self) -> list[tuple]:
-        """What tells these files from others: paths and sizes, which a copy keeps."""
-        return sorted(self.sizes.items())
+        """What tells these files from others: the images' paths and sizes, which a copy keeps, and the annotations'."""
+        kinds = (*SUFFIXES, ANNOTATIONS)
+        return sorted(each for each in self.sizes.items() if each[0].lower().endswith(kinds))
 
     def read(self, path: str) -> bytes:
         """Content of a file."""
@@ -69,7 +71,7 @@ class Tree:
     @cached_property
     def images(self) -> dict[str, list[tuple[str, str]]]:
         """WordNet id and path of every image by split, sorted."""
-        lines = self._lines("val/val_annotations.txt")
+        lines = self._lines(ANNOTATIONS)
         wnids = {file: wnid for file, wnid, *_ in (line.split("\t") for line in lines if line.strip())}
         found = {"train": [], "val": []}
         for path in self.sizes:
@@ -90,7 +92,10 @@ class Tree:
         train, test = ({wnid for wnid, _ in self.images[split]} for split in SPLITS)
         if not train or not test:
             raise InputError(f"{self.path} has no images in {'val' if train else 'train'}/")
-        if unknown := sorted(test - train):
+        unknown = sorted(test - train)
+        if unknown and unknown[0].lower().endswith(SUFFIXES):  # a file in a class's place
+            raise InputError(f"{self.path}/val needs a folder for each class, or {ANNOTATIONS}: it has {unknown[0]}")
+        if unknown:
             raise InputError(f"{self.path}/val has images of {unknown[0]!r}, which train/ has none of")
         return sorted(train)
 

@@ -18,9 +18,11 @@ from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
 from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
 from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
-from lib.data import load_dataset, resolve_dataset
+from lib.data import IMAGES, load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
 from lib.files import NoData
+from lib.imagenet import SIZES, image_size
+from lib.packing import UNREADABLE_SHARE, pixels_text
 from lib.photo_claims import claims_of
 from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
 from lib.runs import Record, Run, RunStore, history_frame
@@ -52,7 +54,8 @@ class Study:
     @property
     def is_full(self) -> bool:
         """Whether this is the paper's setting, whose numbers may be held against the paper's."""
-        return is_papers(self.profile, self.data)
+        copies = (record.provenance["data"] for record in self.records)
+        return is_papers(self.profile, self.data) and all(_is_all_of(self.data, copy) for copy in copies)
 
     @property
     def on_photographs(self) -> bool:
@@ -167,7 +170,14 @@ class Study:
 
 def is_papers(profile: Profile, data: str) -> bool:
     """Whether a profile on a data set is the paper's setting, with all its corruption rates."""
-    return data in ("cifar10", "imagenet") and (profile.name, profile.rates) == ("paper", PROFILES["paper"].rates)
+    is_own = data == "cifar10" or (data == "imagenet" and image_size(data) == SIZES[data])
+    return is_own and (profile.name, profile.rates) == ("paper", PROFILES["paper"].rates)
+
+
+def _is_all_of(name: str, copy: dict) -> bool:
+    """Whether a copy of a data set, as a record describes it, has all its images, but for a few that are damaged."""
+    counts = (copy.get(split, count) >= (1 - UNREADABLE_SHARE) * count for split, count in IMAGES[name].items())
+    return copy.get("classes", CLASSES[name]) == CLASSES[name] and all(counts)
 
 
 def open_study(
@@ -266,10 +276,12 @@ def _all_recorded(profile: Profile, dataset: str) -> bool:
 
 def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, own: str = "") -> dict[Run, Record]:
     """A store's records, all made on one copy of a data set: on that which has the most of these runs, of such copies
-    on the own one, by its fingerprint."""
+    on the own one, by its fingerprint. Photographs of another size than is asked for are another data set."""
     copies, runs = defaultdict(dict), set(runs)
+    pixels = pixels_text(image_size(dataset)) if dataset in PHOTOGRAPHS else ""
     for record in stored_records(store.root / dataset):
-        copies[record.fingerprint][record.run] = record
+        if record.provenance["data"]["source"].endswith(pixels):
+            copies[record.fingerprint][record.run] = record
     most = sorted(copies, key=lambda copy: (len(runs & copies[copy].keys()), copy == own))
     return copies[most[-1]] if most else {}
 

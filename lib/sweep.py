@@ -14,24 +14,18 @@ One run over several GPUs, one run after the other (lib/distributed.py):
 
 import argparse
 import contextlib
-import functools
 import itertools
-import json
 import math
-import multiprocessing
-import os
 import signal
 import sys
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from lib import distributed
 from lib.config import DEVICES, InputError, cores, from_environment, one_of, resolve_device, run_command, store_root
@@ -43,13 +37,11 @@ from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.progress import Bar, work
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
-from lib.training import LANES, Interrupted, Progress, train_together
+from lib.training import LANES
+from lib.worker import BUSY, ENDS, LEFT, POLL, TRAINED, Here, Orders, Unit, carry_out, local_executor
 
-POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
 FP32_COST = 8  # of an operation, on hardware with matrix units for bf16
-
-Unit = tuple[Run, ...]  # runs of one plan, trained together by one worker
 
 
 @dataclass(frozen=True)
@@ -140,7 +132,7 @@ def train_missing(
     with contextlib.ExitStack() as stack:
         workers = 1 if device == "cuda" else min(cores(), len(units))
         if distributed.world() > 1:
-            executor, units = _Here(), [(run,) for unit in units for run in unit]
+            executor, units = Here(), [(run,) for unit in units for run in unit]
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
         try:
@@ -165,7 +157,7 @@ class _Sweep:
         restore = _answer_signals(lambda number, _: (asked.append(number), self.stop.touch()))
         try:
             while waiting or self.futures:
-                width = 1 if isinstance(self.executor, _Here) else len(waiting)  # each is then done before the next
+                width = 1 if isinstance(self.executor, Here) else len(waiting)  # each is then done before the next
                 self._submit(waiting[:width])
                 del waiting[:width]
                 done, _ = wait(self.futures, timeout=POLL, return_when=FIRST_COMPLETED)
@@ -183,7 +175,7 @@ class _Sweep:
             wait(self.futures)
             restore()
             self.stop.unlink(missing_ok=True)
-            if asked and not isinstance(self.executor, _Here):  # torchrun's processes end in step
+            if asked and not isinstance(self.executor, Here):  # torchrun's processes end in step
                 raise KeyboardInterrupt  # also where it has ended a worker that did not ignore it yet
         failed = [f"{run.label()}: {outcome}" for run, outcome in self.outcomes.items() if outcome not in ENDS]
         counts = [sum(outcome == end for outcome in self.outcomes.values()) for end in ENDS]
@@ -223,150 +215,6 @@ def _result(future: Future, count: int) -> list[str]:
         raise
     except Exception as error:  # a unit that fails must not take the others with it: its runs are named and counted
         return [f"{type(error).__name__}: {error}"] * count
-
-
-# --- workers ------------------------------------------------------------------------------------------
-
-TRAINED, LEFT, BUSY = "trained", "left", "busy"  # outcomes of a run; any other is its error
-ENDS = (TRAINED, LEFT)
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What a worker must know beside its runs."""
-
-    dataset: str
-    store: Path
-    device: str
-    stop: Path  # a file that, once it exists, ends the work
-    deadline: float | None  # in seconds of time.time()
-
-
-_spoiled = False  # whether training has failed on this process's GPU
-
-
-def carry_out(unit: Unit, orders: Orders) -> list[str]:
-    """Train a unit in a worker and save its records; returns each run's outcome.
-
-    A failed kernel or recording of a graph leaves a process that fails at all that follows: later units then have a
-    process each, and the memory that this one holds.
-    """
-    global _spoiled
-    interrupted = _every(POLL, lambda: _is_to_stop(orders))
-    if distributed.agree(interrupted()):
-        return [LEFT] * len(unit)
-    if _spoiled:
-        with contextlib.suppress(RuntimeError):
-            torch.cuda.empty_cache()
-        with local_executor(1, orders.device) as fresh:
-            return fresh.submit(carry_out, unit, orders).result()
-    store, dataset = RunStore(orders.store), _dataset(orders.dataset, unit[0].classes)
-    outcomes = dict.fromkeys(unit, TRAINED)
-    with contextlib.ExitStack() as stack:
-        for run in unit:
-            if not distributed.agree(distributed.rank() or _is_mine(run, dataset.fingerprint, store, stack)):
-                outcomes[run] = BUSY
-            elif not distributed.agree(distributed.rank() or _has_record(run, dataset.fingerprint, store)):
-                outcomes[run] = LEFT
-        todo = [run for run, outcome in outcomes.items() if outcome == LEFT]
-        options = {"checkpoint": lambda run: store.checkpoint(run, dataset.fingerprint), "interrupted": interrupted}
-        options["on_epoch"] = lambda run, progress: note(store.progress(run, dataset.fingerprint), progress)
-        try:
-            for record in train_together(todo, dataset, orders.device, **options):
-                if not distributed.rank():
-                    store.save(record)
-                outcomes[record.run] = TRAINED
-        except Interrupted:
-            pass
-        except Exception as error:
-            outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
-            is_sound = isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # the next unit may do better
-            _spoiled = orders.device == "cuda" and distributed.world() == 1 and not is_sound
-    return list(outcomes.values())
-
-
-def _told(error: BaseException) -> str:
-    """An error in a line, after what led to it: a CUDA graph whose capture fails raises another one. What is the user's
-    to mend says all itself."""
-    cause = None if isinstance(error, InputError) else error.__cause__ or error.__context__
-    return (f"{_told(cause)}; then " if cause else "") + f"{type(error).__name__}: {error}"
-
-
-def _is_mine(run: Run, fingerprint: str, store: RunStore, stack: contextlib.ExitStack) -> bool:
-    """Claim a run until the stack ends, unless another process has it; or has its twin, whose record may become its
-    own. Only the twin without a stop waits, or each might wait for the other."""
-    if not run.stop_when_fitted:
-        with store.claim(run.twin, fingerprint) as is_free:
-            if not is_free:
-                return False
-    return stack.enter_context(store.claim(run, fingerprint))
-
-
-def _has_record(run: Run, fingerprint: str, store: RunStore) -> bool:
-    return store.load(run, fingerprint) is not None or store.adopt(run, fingerprint)
-
-
-def _is_to_stop(orders: Orders) -> bool:
-    return orders.stop.exists() or (orders.deadline is not None and time.time() > orders.deadline)
-
-
-def _every(seconds: float, ask: Callable[[], bool]) -> Callable[[], bool]:
-    """The same question, put only so often; in between the last answer stands."""
-    answer, asked = False, -seconds
-
-    def throttled() -> bool:
-        nonlocal answer, asked
-        if time.monotonic() - asked >= seconds:
-            answer, asked = ask(), time.monotonic()
-        return answer
-
-    return throttled
-
-
-def note(path: Path, progress: Progress) -> None:
-    """Write epochs and seconds so far for the sweep's progress bar, unless that was just done."""
-    with contextlib.suppress(FileNotFoundError):
-        if time.time() - path.stat().st_mtime < POLL:
-            return
-    path.write_text(json.dumps([progress.epochs, progress.seconds]))
-
-
-@functools.lru_cache(maxsize=1)
-def _dataset(name: str, classes: int | None) -> Dataset:
-    return load_dataset(name, classes=classes)
-
-
-class _Here(Executor):
-    """Does the work in this process, at once: for the processes of torchrun, which work in step."""
-
-    def submit(self, work: Callable, *arguments: object) -> Future:
-        """Do it."""
-        future: Future = Future()
-        future.set_result(work(*arguments))
-        return future
-
-
-def local_executor(workers: int, device: str) -> ProcessPoolExecutor:
-    """Spawned processes of this machine."""
-    if device == "cuda":
-        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "32")  # by 8, the default, streams of lanes share queues
-    else:
-        os.environ["OMP_NUM_THREADS"] = "1"  # inherited; one thread must be set before torch is imported
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # a spinning thread would hold up its neighbour
-    threads = 1 if device == "cpu" else None
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker, (threads,))
-
-
-def _start_worker(threads: int | None) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent answers it, through the store
-    if threads:
-        torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # nothing half-written counts: records and checkpoints appear by renaming
 
 
 # --- command line -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: results are bitwise equal only for one number of threads
@@ -98,6 +99,18 @@ def small_run() -> Run:
     return Run(
         "digits", "mlp_1x512", width=0.1, train_size=64, test_size=32, learning_rate=0.01, batch_size=16, epochs=4
     )
+
+
+@pytest.fixture
+def runs(small_run) -> list[Run]:
+    """The same with three seeds."""
+    return [replace(small_run, seed=seed) for seed in range(3)]
+
+
+@pytest.fixture
+def store(tmp_path) -> RunStore:
+    """An empty store of the test's own."""
+    return RunStore(tmp_path / "store")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from lib import answers
 from lib.criteria import QUESTION
 from lib.margins import CRITERIA_VERSION, VERSIONS
-from lib.statistics import ALPHA
+from lib.statistics import ALPHA, proportion_interval
 from lib.study import recorded_study
 from lib.words import percent
 
@@ -174,3 +174,18 @@ def test_margins_stand_with_their_reasons():
     assert text.count("<tr") == 1 + len(answers.MARGINS) + 3
     assert text.count("<li>Version") == len(VERSIONS)
     assert "decided, too: as they are" in text
+
+
+def test_how_sure_is_what_some_seeds_show():
+    row = pd.Series({"asked_of": "each seed", "inside": 1, "seeds": 3})
+    low, high = proportion_interval(1, 3)[1:]
+    assert (
+        answers._surety(row, percent) == f"1 of 3 seeds <small>{percent(low, 0)} to {percent(high, 0)} of runs</small>"
+    )
+
+
+def test_p_stands_before_holms():
+    study = recorded_study("implicit_regularization", "quick")
+    row = next(row for row in study.comparisons.itertuples() if 0.01 < row.p < row.p_holm < 1)
+    shown = answers._comparison_row(row, study, study)["p, Holm (test)"]
+    assert shown.startswith(f"{row.p:.3f}, {row.p_holm:.3f}")

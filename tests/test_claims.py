@@ -202,6 +202,12 @@ def test_times_that_never_came_leave_undecided_what_depends_on_them(never, slowe
     )
 
 
+def test_a_network_above_chance_at_full_corruption_fails():
+    spoil = set_where("test_accuracy", 0.5, group="corruption", arm="1", model="alexnet")
+    criteria, *_ = spoiled("label_corruption", spoil)
+    assert criteria.set_index("criterion").loc["AlexNet is at chance at full corruption", "holds"] == "no"
+
+
 def test_one_seed_outside_is_mixed():
     criteria, failing, result = spoiled("randomization", set_where("train_accuracy", 0.5, arm="gaussian", seed=1))
     assert failing == ["Inception fits gaussian: training accuracy"]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,3 +145,11 @@ def test_unknown_pixels_are_refused(colours):
 def test_only_permuted_pixels_move_across_channels(colours, pixels):
     with pytest.raises(InputError, match=r"across channels .*allowed: shuffled, random"):
         randomize(colours, pixels, 0.0, 0, across_channels=True)
+
+
+def test_gaussian_images_have_the_moments_of_the_training_images(colours):
+    dark = replace(colours, train=replace(colours.train, images=colours.train.images // 4))
+    mean, std = channel_moments(dark.train.images)
+    noise = randomize(dark, "gaussian", 0.0, 0).train.images.double()
+    assert torch.allclose(noise.mean((0, 2, 3)), mean.double(), rtol=0.02)
+    assert torch.allclose(noise.std((0, 2, 3)), std.double(), rtol=0.02)

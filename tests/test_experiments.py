@@ -45,7 +45,10 @@ def test_paper_profile_trains_as_the_paper_states():
     inception, mlp = PAPER.settings["inception"], PAPER.settings["mlp_1x512"]
     assert (inception.learning_rate, inception.decay, inception.batch_size, inception.epochs) == (0.1, 0.95, 128, 64)
     assert (mlp.learning_rate, mlp.decay, mlp.batch_size) == (0.01, 0.95, 128)
-    assert PAPER.slow.decay == 0.999
+    assert (PAPER.slow.learning_rate, PAPER.slow.decay, PAPER.slow.epochs) == (0.1, 0.999, 300)
+    off, v3 = PAPER.settings["inception_no_bn"], PAPER.settings["inception_v3"]
+    assert (off.learning_rate, off.decay, off.batch_size, off.epochs) == (0.01, 0.95, 128, 64)
+    assert (v3.learning_rate, v3.decay**2, v3.epochs, v3.optimizer) == (0.045, pytest.approx(0.94), 100, "rmsprop")
 
 
 def test_table_1_and_4_are_covered_row_by_row():

@@ -120,6 +120,37 @@ def test_augmented_images_stay_whole_until_they_are_drawn(colours, small_run):
     torch.testing.assert_close(augment(run, inputs.train.images, middle), seen)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation_size": 100},
+        {"pixels": "shuffled"},
+        {"pixels": "random", "across_channels": True},
+        {"train_size": 99},
+    ],
+)
+def test_a_shared_maker_gives_each_run_what_it_gets_alone(colours, small_run, changes):
+    maker, run = (
+        InputMaker(colours, "cpu"),
+        replace(small_run, **({"dataset": "colours", "train_size": None} | changes)),
+    )
+    for each in (replace(run, across_channels=False), run, replace(run, seed=1)):
+        shared, alone = maker.make(each), InputMaker(colours, "cpu").make(each)
+        for name in ("train", "validation", "changed_test"):
+            one, other = getattr(shared, name), getattr(alone, name)
+            assert (one is None) == (other is None)
+            if other:
+                assert torch.equal(one.images, other.images)
+                assert torch.equal(one.labels, other.labels)
+
+
+@pytest.mark.parametrize("pixels", ["shuffled", "random"])
+def test_values_move_across_channels_where_a_run_says_so(colours, small_run, pixels):
+    run = replace(small_run, dataset="colours", pixels=pixels)
+    one, other = (InputMaker(colours, "cpu").make(replace(run, across_channels=each)) for each in (False, True))
+    assert not torch.equal(one.train.images, other.train.images)
+
+
 def test_runs_that_differ_in_corruption_hold_out_the_same_images(digits, small_run):
     maker = InputMaker(digits, "cpu")
     runs = [replace(small_run, train_size=None, validation_size=100, label_corruption=rate) for rate in (0.0, 1.0)]

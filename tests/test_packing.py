@@ -179,6 +179,24 @@ def test_unreadable_images_are_left_out_named_and_counted(tmp_path, capsys):
     assert len(dataset.test) == len(whole.test) - 1
 
 
+@pytest.mark.parametrize(
+    ("error", "raised"), [(OSError(116, "Stale file handle"), InputError), (MemoryError(), MemoryError)]
+)
+def test_what_may_pass_leaves_no_image_out(tree, monkeypatch, error, raised):
+    read = Tree.read
+
+    def fail(self, path):
+        if path.endswith("n02_001.JPEG"):
+            raise error
+        return read(self, path)
+
+    monkeypatch.setattr(Tree, "read", fail)
+    with pytest.raises(raised):
+        pack(tree)
+    monkeypatch.undo()
+    assert len(pack(tree).train) == 11
+
+
 def test_too_many_unreadable_images_are_refused_and_tried_again(tree):
     path = tree / "train" / "n01" / "n01_001.JPEG"
     content = path.read_bytes()

@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from lib import paper
@@ -20,6 +22,23 @@ def test_tables_have_the_papers_rows():
     assert set(paper.fig1a()["randomization"]) == set(paper.RANDOMIZATIONS.values())
     assert len(paper.fig1b()) == len(paper.fig1c()) == 33
     assert set(paper.fig2b()["split"]) == {"train", "test"}
+
+
+DIGESTS = {  # SHA-256 of the files as they were checked against the paper
+    "fig1a_training_loss.csv": "b782eb09058a",
+    "fig1b_label_corruption.csv": "572f1298c21c",
+    "fig1c_label_corruption.csv": "e385f7fa3581",
+    "fig2a_imagenet.csv": "00affe270e78",
+    "fig2b_batch_norm.csv": "e96cfb674bac",
+    "table1_cifar10.csv": "1cdf988d6e81",
+    "table2_imagenet.csv": "0a283312874c",
+    "table4_random_labels_with_regularizers.csv": "cc30fdb79af6",
+}
+
+
+def test_no_number_of_the_papers_has_changed():
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paper.FOLDER.glob("*.csv")}
+    assert found == DIGESTS
 
 
 def test_frames_are_copies():

@@ -8,6 +8,7 @@ from lib.agreement import against_paper
 from lib.claims import CLAIMS
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.experiments import arms_frame, claim_arms
+from lib.margins import MARGINS
 from lib.photo_claims import PHOTO_CLAIMS, claims_of
 from lib.profiles import PROFILES
 
@@ -88,6 +89,14 @@ def test_regularized_networks_that_fitted_less_than_the_papers_leave_open_what_i
     open_ = criteria.set_index("unsettled")["holds"].drop("").to_dict()
     assert open_ == {"with it: fitted less than the paper's in 1 of 3 seeds": "undecided"}
     assert result == "inconclusive"
+
+
+def test_each_number_of_table_2_has_the_margin_of_its_kind():
+    claim = "explicit_regularization"
+    margins = against_paper(claim, world(claim), on_photographs=True).set_index("row")["margin"]
+    of_training = margins.index.str.contains("training")
+    assert set(margins[of_training]) == {MARGINS["fit"].value}
+    assert set(margins[~of_training]) == {MARGINS["accuracy"].value}
 
 
 def test_shares_are_of_imagenets_accuracy_above_its_own_chance():

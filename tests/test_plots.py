@@ -198,3 +198,10 @@ def test_example_grid_clips_and_captions():
     figure = plots.example_grid({"noise": (noise, ["cat", "dog"])})
     assert [axes.get_title() for axes in figure.axes] == ["cat", "dog"]
     assert figure.axes[0].images[0].get_array().max() == 255
+
+
+def test_the_epoch_chosen_on_held_out_images_is_marked():
+    history = pd.DataFrame({"model": "alexnet", "seed": 0, "epoch": [1, 2, 3], "validation_accuracy": [0.1, 0.9, 0.5]})
+    axes = plots.early_stopping_curves(history.assign(test_accuracy=[0.3, 0.2, 0.8])).axes[0]
+    (mark,) = [line for line in axes.lines if line.get_marker() == "D"]
+    assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2], [0.2])

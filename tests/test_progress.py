@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from lib import sweep
+from lib import worker
 from lib.progress import Bar, work
 from lib.runs import RunStore
 from lib.training import Progress
@@ -17,7 +17,7 @@ def test_time_left_comes_from_the_measured_speed_of_each_network(digits, small_r
         for run, seconds in ((fast, 10.0), (slow, 30.0)):
             progress = Progress(seconds=seconds)
             progress.history["epoch"] = [1]
-            sweep.note(store.progress(run, digits.fingerprint), progress)
+            worker.note(store.progress(run, digits.fingerprint), progress)
             assert bar._look(run)
         mean = 40.0 / (work(fast) / 4 + work(slow) / 4)
         expected = (3 * 10.0 + 3 * 30.0 + mean * work(unseen)) / 2

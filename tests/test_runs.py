@@ -21,6 +21,7 @@ def make_record(run, **changes):
         "validation_accuracy": [0.5, 0.7, 0.7],
         "test_loss": [2.0, 1.0, 1.5],
         "test_accuracy": [0.3, 0.5, 0.6],
+        "test_top5_accuracy": [0.8, 0.9, 0.7],
         "seconds": [0.1] * 3,
     }
     final = {
@@ -30,11 +31,6 @@ def make_record(run, **changes):
     reached = {"overfit_epochs": 3, "overfit_steps": 12, "fitted_epochs": 3, "fitted_steps": 12}
     values = {"outcome": "fitted", "final": final, "reached": reached, "history": history}
     return Record(run, "f" * 64, **(values | {"provenance": {"steps_per_epoch": 4, "precision": "bf16"}} | changes))
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RunStore(tmp_path / "store")
 
 
 def test_key_depends_on_every_setting_and_the_fingerprint(small_run):
@@ -94,7 +90,7 @@ def hold(root, run, held, release):
     with RunStore(root).claim(run, "f") as mine:
         assert mine
         held.set()
-        release.wait(30)
+        release.wait(120)
 
 
 def test_a_run_is_claimed_by_one_process_at_a_time(store, small_run):
@@ -102,7 +98,7 @@ def test_a_run_is_claimed_by_one_process_at_a_time(store, small_run):
     held, release = context.Event(), context.Event()
     process = context.Process(target=hold, args=(store.root, small_run, held, release))
     process.start()
-    assert held.wait(30)
+    assert held.wait(120)
     with store.claim(small_run, "f") as mine:
         assert not mine
     with store.claim(replace(small_run, seed=1), "f") as mine:

@@ -71,7 +71,12 @@ def test_classes_without_training_images_are_refused(tmp_path):
     shutil.rmtree(root / "train" / "n02")
     with pytest.raises(InputError, match="'n02', which train/ has none of"):
         _ = Tree(root).keys
-    shutil.rmtree(root / "val" / "n01")
+    (root / "val" / "n03_000.JPEG").write_bytes(b"x")
+    shutil.rmtree(root / "val" / "n02")
+    with pytest.raises(
+        InputError, match=r"needs a folder for each class, or val/val_annotations.txt: it has n03_000\.JPEG"
+    ):
+        _ = Tree(root).keys
     shutil.rmtree(root / "val")
     (root / "val").mkdir()
     with pytest.raises(InputError, match="no images in val/"):
@@ -95,6 +100,7 @@ def test_a_trees_state_is_its_paths_and_sizes(tmp_path):
     copied = shutil.copytree(root, tmp_path / "b", copy_function=shutil.copyfile)
     assert Tree(copied).state == Tree(root).state
     (copied / "words.txt").write_text("n01 tench")
+    (copied / "train" / "files.txt").write_text("what some tool left")
     assert Tree(copied).state == Tree(root).state
     (copied / "train" / "n01" / "n01_000.JPEG").write_bytes(b"other")
     assert Tree(copied).state != Tree(root).state

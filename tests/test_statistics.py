@@ -21,6 +21,7 @@ from lib.statistics import (
     proportion_interval,
     rank_correlation,
     rank_correlation_range,
+    ratio_interval,
     remaining_share,
 )
 
@@ -183,3 +184,9 @@ def test_crossing_is_linear_between_points():
     assert crossing(curve, 0.4) == pytest.approx(2.5)
     assert crossing(curve, 2.0) == 1
     assert math.isnan(crossing(curve, 0.1))
+
+
+def test_the_mean_of_ratios_is_geometric():
+    mean, low, high = ratio_interval([1.0, 4.0, 2.0])
+    assert mean == pytest.approx(2)
+    assert low * high == pytest.approx(mean**2)

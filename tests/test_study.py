@@ -49,6 +49,31 @@ def test_chance_is_that_of_the_profiles_classes_also_without_records(nothing):
     assert chances == [1 / 10, 1 / 10, 1 / 200, 1 / 1000]
 
 
+def test_photographs_of_another_size_are_another_data_set(monkeypatch):
+    assert recorded_study("randomization", "quick", "tiny-imagenet").records
+    monkeypatch.setenv("IMAGE_SIZE", "32")
+    assert not recorded_study("randomization", "quick", "tiny-imagenet").records
+    assert recorded_study("randomization", "quick").records
+
+
+@pytest.mark.parametrize(
+    ("copy", "is_full"),
+    [
+        ({"train": 1_281_167, "test": 50_000, "classes": 1000}, True),
+        ({"train": 1_281_000, "test": 49_990, "classes": 1000}, True),  # without some that are damaged
+        ({"train": 126_689, "test": 5_000, "classes": 100}, False),
+        ({"train": 1_281_167, "test": 49_950, "classes": 999}, False),
+        ({"train": 600_000, "test": 50_000, "classes": 1000}, False),
+    ],
+)
+def test_part_of_imagenet_is_not_the_papers(copy, is_full):
+    record = recorded_study("randomization", "quick").records[0]
+    record = replace(record, provenance=record.provenance | {"data": copy | {"note": "", "source": ""}})
+    study = replace(recorded_study("randomization", "paper", "imagenet"), records=[record])
+    assert study.is_full == is_full
+    assert ("not all of it" in pages.banner(study).data) != is_full
+
+
 def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
     full = recorded_study("label_corruption")
     some = replace(full, profile=with_parameters(full.profile, rates=[0.0, 1.0]))

@@ -1,5 +1,4 @@
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -25,16 +24,6 @@ from lib.sweep import missing_runs, train_missing, work_units
 from lib.training import LANES, train
 
 COMMAND = [sys.executable, "-m", "lib.sweep", "--device", "cpu"]
-
-
-@pytest.fixture
-def store(tmp_path):
-    return RunStore(tmp_path / "store")
-
-
-@pytest.fixture
-def runs(small_run):
-    return [replace(small_run, seed=seed) for seed in range(3)]
 
 
 def test_train_or_load(digits, runs, store, capsys):
@@ -99,44 +88,6 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
             assert alike[last + 1] == 0 or len(unit) + alike[last + 1] > width
 
 
-def carried_out(run, dataset, store):
-    orders = sweep.Orders(dataset.name, store.root, "cpu", store.root / "stop", None)
-    assert sweep.carry_out((run,), orders) == [sweep.TRAINED]
-    return store.load(run, dataset.fingerprint)
-
-
-@pytest.mark.parametrize("stops", [True, False])
-def test_a_run_that_never_fits_is_trained_once_whether_it_is_to_stop_or_not(digits, small_run, store, stops):
-    first, second = replace(small_run, stop_when_fitted=stops), replace(small_run, stop_when_fitted=not stops)
-    trained, adopted = (carried_out(run, digits, store) for run in (first, second))
-    assert None in trained.reached.values()
-    assert (trained.training, adopted.training) == (trained.key, trained.key)
-    again = train(second, digits)
-    assert (adopted.run, adopted.outcome, adopted.final) == (second, again.outcome, again.final)
-    for column in set(again.history) - {"seconds"}:
-        assert adopted.history[column] == again.history[column]
-
-
-def test_of_twins_the_one_without_a_stop_waits_while_the_other_trains(digits, small_run, store):
-    stops, full = (replace(small_run, stop_when_fitted=stops) for stops in (True, False))
-    orders = sweep.Orders(digits.name, store.root, "cpu", store.root / "stop", None)
-    with store.claim(stops, digits.fingerprint):
-        assert sweep.carry_out((full,), orders) == [sweep.BUSY]
-    with store.claim(full, digits.fingerprint):
-        assert sweep.carry_out((stops,), orders) == [sweep.TRAINED]
-    assert carried_out(full, digits, store).training == stops.key(digits.fingerprint)
-
-
-@pytest.mark.parametrize("stops", [True, False])
-def test_a_run_that_fits_is_trained_with_and_without_its_stop(digits, small_run, store, stops):
-    fitting = replace(small_run, width=1.0, epochs=60)
-    first, second = replace(fitting, stop_when_fitted=stops), replace(fitting, stop_when_fitted=not stops)
-    one, other = (carried_out(run, digits, store) for run in (first, second))
-    assert None not in one.reached.values()
-    assert (one.training, other.training) == (one.key, other.key)
-    assert one.outcome != other.outcome
-
-
 def test_any_executor_will_do(digits, runs, store):
     """A thread stands for a cluster: nothing but the units, the orders and the store's folder reaches it."""
     with ThreadPoolExecutor(1) as executor:
@@ -144,13 +95,6 @@ def test_any_executor_will_do(digits, runs, store):
     assert summary == sweep.Summary(3, 0, ())
     assert missing_runs(runs, digits, store) == []
     assert not [path for path in (store.root / ".work").iterdir() if path.suffix != ".lock"]
-
-
-def test_what_a_worker_needs_can_be_sent_to_it(runs, tmp_path):
-    orders = sweep.Orders("digits", tmp_path, "cpu", tmp_path / "stop", None)
-    function, unit, again = pickle.loads(pickle.dumps((sweep.carry_out, tuple(runs), orders)))
-    (tmp_path / "stop").touch()
-    assert function(unit, again) == [sweep.LEFT] * 3
 
 
 def test_time_limit_stops_with_a_checkpoint_and_the_next_call_goes_on(digits, small_run, store):
@@ -302,49 +246,6 @@ def test_a_signal_ends_a_sweep_but_no_wait(digits, runs, store, monkeypatch):
     assert waits
     assert signal.getsignal(signal.SIGINT) is before
     assert missing_runs(endless, digits, store) == endless
-
-
-@pytest.mark.parametrize(("device", "fresh"), [("cpu", 0), ("cuda", 1)])
-def test_after_a_failure_on_a_gpu_a_unit_has_a_process_of_its_own(digits, runs, store, monkeypatch, device, fresh):
-    def fail(*arguments, **options):
-        raise RuntimeError("illegal memory access")
-
-    started = []
-
-    def executor(workers, device):
-        started.append((workers, device))
-        monkeypatch.setattr(sweep, "_spoiled", False)  # as in a new process
-        return ThreadPoolExecutor(workers)
-
-    monkeypatch.setattr(sweep, "_spoiled", False)
-    monkeypatch.setattr(sweep, "train_together", fail)
-    monkeypatch.setattr(sweep, "local_executor", executor)
-    orders = sweep.Orders(digits.name, store.root, device, store.root / "stop", None)
-    for run in runs[:2]:
-        assert sweep.carry_out((run,), orders) == ["RuntimeError: illegal memory access"]
-    assert started == [(1, device)] * fresh
-    orders.stop.touch()
-    monkeypatch.setattr(sweep, "_spoiled", device == "cuda")
-    assert sweep.carry_out((runs[2],), orders) == [sweep.LEFT]
-    assert started == [(1, device)] * fresh  # no process is started to be told to stop
-
-
-def test_an_error_is_told_after_what_led_to_it():
-    """The capture of a CUDA graph that failed raises another error on its way out."""
-
-    def raised(error):
-        try:
-            try:
-                raise ValueError("the cause")
-            finally:
-                raise error
-        except type(error) as caught:
-            return caught
-
-    assert (
-        sweep._told(raised(RuntimeError("failed before"))) == "ValueError: the cause; then RuntimeError: failed before"
-    )
-    assert sweep._told(raised(InputError("say it"))) == "InputError: say it"
 
 
 def test_two_processes_share_a_store(store):

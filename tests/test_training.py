@@ -146,6 +146,18 @@ def test_record_is_complete(digits, small_run):
     assert record.fingerprint == digits.fingerprint
 
 
+def test_the_test_images_choose_no_epoch_and_all_of_them_decide(digits, small_run):
+    run, fewer = replace(small_run, validation_size=8), replace(digits, test=digits.test.subset(torch.arange(40)))
+    one, other = (train(run, each) for each in (digits, fewer))
+    assert one.history["validation_loss"] == other.history["validation_loss"]
+    assert one.history["test_loss"] != other.history["test_loss"]
+    every = train(replace(run, test_size=None), digits)
+    assert one.final == every.final
+    assert one.history["test_loss"] != every.history["test_loss"]
+    top = zip(one.history["test_accuracy"], one.history["test_top5_accuracy"], strict=True)
+    assert all(five > first for first, five in top)
+
+
 def test_stops_only_by_the_stated_rule_and_says_so(digits, small_run):
     run = replace(small_run, width=1.0, epochs=100, label_corruption=1.0)
     record = train(replace(run, stop_when_fitted=True), digits)

@@ -302,7 +302,7 @@ def test_cover_and_readme_show_what_the_record_files_say(claim, profile):
         if bounds and not math.isnan(bounds[0]):
             assert shown["95 % interval"] == f"{100 * bounds[0]:.2f} % to {100 * bounds[1]:.2f} %"
     line = next(line for line in overview.README.read_text().splitlines() if line.startswith(f"| **{title(claim)}**"))
-    assert expected in line.split("|")[{"paper": 2, "quick": 4}[profile]]
+    assert f"**{expected}**" in line.split("|")[{"paper": 2, "quick": 4}[profile]]
 
 
 def title(claim):
