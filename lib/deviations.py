@@ -188,10 +188,9 @@ def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
     which = _ending(runs)
     if not which:
         return "epochs", f"not stated{shown}", ours, "not stated", effect
-    why = "how soon it fits is the question"
+    why = "two CPU cores" if profile.stop_when_fitted else "how soon it fits is the question"
     if any(setting.sizes for setting in profile.settings.values()):
         why += "; where a network gets fewer images, two CPU cores"
-    why = "two CPU cores" if profile.stop_when_fitted else why
     return (
         "epochs", f"not stated{shown}", f"at most {ours}; {which} ends once its loss has been below {OVERFIT_LOSS:g} "
         "and every example fitted, if not always in the same epoch", why,

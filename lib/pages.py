@@ -153,11 +153,8 @@ def ribbon(profile: Profile, data: str) -> str:
         return "Smoke profile: a test of the machinery. Nothing on this page is a result."
     if is_papers(profile, data):
         return ""
-    rates = (
-        ""
-        if profile.rates == PROFILES[profile.name].rates
-        else f" at {count(len(profile.rates), 'rate')} of corruption"
-    )
+    has_all = profile.rates == PROFILES[profile.name].rates
+    rates = "" if has_all else f" at {count(len(profile.rates), 'rate')} of corruption"
     return f"Profile {profile.name} on {data}{rates}: reduced. Not the full result."
 
 
