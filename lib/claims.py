@@ -368,8 +368,8 @@ CLAIMS = {
         Claim(
             "explicit_regularization",
             "Explicit regularization",
-            "Weight decay, dropout and augmentation help generalization only marginally, are not needed to fit, and do "
-            "not keep networks from fitting random labels.",
+            "Weight decay, dropout and augmentation help only marginally; networks fit without them, and noise with "
+            "them.",
             _explicit_regularization,
             _explicit_comparisons,
         ),
