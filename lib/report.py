@@ -90,13 +90,12 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
         papermill.PapermillExecutionError: a cell failed.
     """
     EXECUTED.mkdir(parents=True, exist_ok=True)
-    known = page_parameters(page)
     own = {name: getattr(choice, name) for name in OWN}
     try:
         papermill.execute_notebook(
             str(NOTEBOOKS / f"{page}.ipynb"),
             str(EXECUTED / f"{page}.ipynb"),
-            own | {name: value for name, value in choice.parameters.items() if name in known},
+            own | _own_parameters(page, choice),
             cwd=str(NOTEBOOKS),
             kernel_name="python3",
             progress_bar=False,
@@ -108,6 +107,12 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
             raise InputError(error.evalue) from error
         raise
     return nbformat.read(EXECUTED / f"{page}.ipynb", as_version=4)
+
+
+def _own_parameters(page: str, choice: Choice) -> dict[str, Any]:
+    """The chosen parameters that a page has."""
+    known = page_parameters(page)
+    return {name: value for name, value in choice.parameters.items() if name in known}
 
 
 def contents(notebook: nbformat.NotebookNode) -> list[dict[str, str]]:
@@ -127,7 +132,7 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     )
     names = pages_of(choice.dataset)
     titles = {name: "Overview" if name == "index" else CLAIMS[name].title for name in names}
-    profile = with_parameters(PROFILES[choice.profile], rates=choice.parameters.get("rates"))
+    profile = with_parameters(PROFILES[choice.profile], rates=_own_parameters(page, choice).get("rates"))
     size = f"profile {profile.name}, {choice.dataset}"
     notebook.metadata["title"] = f"{titles[page]} ({size}): rethinking generalization, a replication"
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", ())]

@@ -5,6 +5,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import conftest
+import nbformat
 import pandas as pd
 import pytest
 
@@ -165,6 +166,13 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+@pytest.mark.parametrize(("page", "is_reduced"), [("label_corruption", True), ("randomization", False)])
+def test_a_page_of_some_rates_says_so_where_rates_are_asked(page, is_reduced, tmp_path):
+    choice = Choice("paper", "cifar10", "cpu", {"rates": [0.0, 1.0]})
+    text = report.export(page, nbformat.v4.new_notebook(), tmp_path, choice).read_text()
+    assert ("at 2 rates of corruption: reduced" in text) == is_reduced
+
+
 def test_what_a_cell_refuses_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("IMAGE_SIZE", "abc")
     monkeypatch.setattr(report, "EXECUTED", tmp_path / "executed")
