@@ -22,6 +22,7 @@ IMAGES = {  # as published
     "imagenet": {"train": 1_281_167, "test": 50_000},
     "digits": {"train": 1_438, "test": 359},
 }
+CLASSES = {"cifar10": 10, "tiny-imagenet": 200, "imagenet": 1000, "digits": 10}
 DATASETS = ("auto", *IMAGES)
 
 

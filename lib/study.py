@@ -18,7 +18,7 @@ from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
 from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
 from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
-from lib.data import IMAGES, load_dataset, resolve_dataset
+from lib.data import CLASSES, IMAGES, load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
 from lib.files import NoData
 from lib.imagenet import SIZES, image_size
@@ -30,7 +30,6 @@ from lib.splits import Dataset
 from lib.sweep import train_missing
 
 PUBLISHED, DATA_SETS = ("paper", "cpu", "quick"), ("cifar10", *PHOTOGRAPHS)  # that the repository may have records of
-CLASSES = {"cifar10": 10, "digits": 10, "tiny-imagenet": 200, "imagenet": 1000}  # older records do not say of how many
 
 
 @dataclass(frozen=True)
@@ -293,7 +292,7 @@ def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: 
         size = _with_recorded_seeds(claim, size, dataset, found)
     arms = claim_arms(claim, size, dataset)
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
-    classes = size.sizes[dataset].classes or CLASSES[dataset]
+    classes = size.sizes[dataset].classes or CLASSES[dataset]  # older records do not say of how many
     classes = max((record.provenance["data"].get("classes", classes) for record in known), default=classes)
     return Study(claims_of(dataset)[claim], size, dataset, 1 / classes, store, arms, known)
 
