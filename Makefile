@@ -28,7 +28,9 @@ env: $(READY)  ## make the environment in .venv
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || { echo "error: Python 3.11 to 3.14 is needed; set PYTHON=..."; exit 2; }
-	@$(PYTHON) -m venv --clear $(VENV) || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	@test ! -L $(VENV) || { echo "error: $(VENV) is a link, and what it points to would be emptied: remove the link"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>&- || { echo "error: no venv module; on Debian and Ubuntu: apt install python3-venv"; exit 2; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --requirement requirements.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -42,12 +44,12 @@ lab: $(READY)  ## open JupyterLab on the notebooks
 	  --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 test: $(READY)  ## check style, run the unit tests, run every notebook at PROFILE=smoke
+	@$(BIN)/python -c "from lib import config, data; exit(config.run_command(lambda: not data.resolve_dataset('$(DATASET)')))"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 	$(BIN)/python -m pytest -q tests
 	rm -rf build/test-runs
-	@$(BIN)/python -c "from lib.data import resolve_dataset; resolve_dataset('$(DATASET)')"  # a download outlasts a cell
 	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
 
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md

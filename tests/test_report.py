@@ -2,7 +2,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import conftest
 import nbformat
@@ -189,6 +191,27 @@ def test_make_help_lists_every_target():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in re.findall(r"^([a-z]+):", text, re.MULTILINE):
         assert f"make {target} " in shown
+
+
+def test_an_environment_behind_a_link_is_not_emptied(tmp_path):
+    another = tmp_path / "another" / "bin"
+    another.mkdir(parents=True)
+    (tmp_path / ".venv").symlink_to(another.parent)
+    make = subprocess.run(["make", "env", f"VENV={tmp_path}/.venv"], cwd=ROOT, capture_output=True, text=True)
+    assert make.returncode == 2
+    assert f"{tmp_path}/.venv is a link" in make.stdout
+    assert another.exists()
+
+
+def test_make_test_refuses_an_unknown_data_set_at_once(tmp_path):
+    (tmp_path / "ready").touch()
+    own = [f"VENV={tmp_path}", f"READY={tmp_path}/ready", f"BIN={Path(sys.executable).parent}"]
+    command = ["make", "test", "DATASET=cifar", *own]
+    make = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert make.returncode == 2
+    assert "error: unknown dataset 'cifar'; allowed: auto, cifar10" in make.stderr
+    assert "Traceback" not in make.stderr
+    assert "ruff" not in make.stdout
 
 
 @pytest.mark.parametrize("folder", ["", "runs/..", "runs"])
