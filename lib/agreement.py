@@ -15,7 +15,16 @@ import numpy as np
 import pandas as pd
 
 from lib import paper
-from lib.claims import COLUMNS, MODEL_NAMES, arm, rows_of, times_to_overfit, with_relative_time, with_test_errors
+from lib.claims import (
+    COLUMNS,
+    MODEL_NAMES,
+    arm,
+    rows_of,
+    times_to_overfit,
+    unfitted,
+    with_relative_time,
+    with_test_errors,
+)
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
 from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of
 from lib.margins import MARGINS
@@ -109,8 +118,8 @@ class Row:
         """One of criteria.VERDICTS: decided by the interval of the offset and the margin.
 
         Inside: 'replicated', but 'partly' where the direction is opposite, and 'inconclusive' where that of an effect
-        is unclear. Outside: 'not replicated', but 'partly' where one run of ours may well give the paper's value.
-        Across the edge, or too few seeds: 'inconclusive'.
+        is unclear. Outside, or a time that never came: 'not replicated', but 'partly' where one run of ours may well
+        give the paper's value. Across the edge, or too few seeds: 'inconclusive'.
         """
         mean, low, high = self.interval
         if not len(self.offsets):
@@ -185,7 +194,9 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
         text, longer = f"time to overfit on {name} over that on true labels", np.log(times[name])
         yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
     for row in paper.table1().query("labels == 'random'").itertuples():
-        yield from _accuracies(frame, row._replace(arm="random labels"), "random labels")
+        group = "random labels"
+        note = unfitted(rows_of(frame, group, group, row.model))
+        yield from (replace(each, note=note) for each in _accuracies(frame, row._replace(arm=group), group))
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:

@@ -39,7 +39,8 @@ from lib.provenance import environment
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
 from lib.sweep import train_missing
-from lib.training import LANES, train
+from lib.training import LANES, NAMES, train
+from lib.words import markdown
 from lib.worker import local_executor
 
 WARM_UP = 6.0  # seconds from a measurement's order to its start: processes load torch and the data meanwhile
@@ -103,7 +104,7 @@ class Pictures(torch.utils.data.Dataset):
 
 def plain_loop(model: str, dataset_name: str, device: str, clock: "Clock") -> Speed:
     """Train in the usual way: DataLoader, fp32 (a GPU's convolutions in TF32, as torch has it), contiguous tensors,
-    torch's own layers, all cores."""
+    all cores; the engine's network, but with torch's own local response normalization."""
     dataset = load_dataset(dataset_name)
     size = crop_size(dataset.train.images.shape[-1])
     steps = [transforms.CenterCrop(size), transforms.ToTensor(), transforms.Lambda(_standardize)]
@@ -282,7 +283,7 @@ def spread(values: Sequence[float], form: str) -> str:
 
 def table(rows: list[Row]) -> str:
     """The networks' table, in Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    lines = []
     for model in dict.fromkeys(row.model for row in rows):
         own = [row for row in rows if row.model == model]
         cells = [
@@ -294,15 +295,15 @@ def table(rows: list[Row]) -> str:
             spread([row.flops / row.peak for row in own], ".0%"),
             " / ".join(f"{max(memory) / 2**30:.1f}" for memory in zip(*(row.memories for row in own), strict=True)),
         ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(COLUMNS, lines)
 
 
 def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device: str) -> str:
     """Everything that was measured, in Markdown, with the hardware's name; rates: none where that was left out."""
     repeats = sum(row.model == rows[0].model for row in rows)
     machine = environment(device)
-    precision = "bf16" if arithmetic(Run(dataset, "mlp_1x512"), device) == torch.bfloat16 else "fp32"
+    precision = NAMES[arithmetic(Run(dataset, "mlp_1x512"), device)]
     peak = spread([row.peak / 1e9 for row in rows], ",.0f")
     lines = [
         f"{machine['hardware']}, {machine['cores']} cores, torch {machine['versions']['torch']}, the engine in "

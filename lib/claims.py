@@ -18,6 +18,7 @@ from lib.margins import MARGINS
 from lib.runs import OVERFIT_LOSS
 from lib.splits import SPLITS
 from lib.statistics import mean_interval, rank_correlation, rank_correlation_range, ratio_interval
+from lib.words import count, in_points
 
 ACCURACIES = [f"{split}_accuracy" for split in SPLITS]
 COLUMNS = {"train_accuracy": "training accuracy", "running_train_accuracy": "running training accuracy"}
@@ -73,10 +74,11 @@ def fits(
     published: float = math.nan,
     margin: Margin = MARGINS["fitted"],
     headline: bool = False,
+    column: str = "train_accuracy",
 ) -> Criterion:
-    """The criterion that training accuracies reach a margin in each seed."""
+    """The criterion that training accuracies, one of COLUMNS, reach a margin in each seed."""
     bounds = margin.value, math.inf
-    return Criterion(what, "training accuracy", runs, values, margin.why, *bounds, published, headline=headline)
+    return Criterion(what, COLUMNS[column], runs, values, margin.why, *bounds, published, headline=headline)
 
 
 def at_chance(
@@ -195,9 +197,11 @@ def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: p
     values = pd.Series({seed: rank_correlation(*each) for seed, each in curves.items()}, dtype=float)
     what, margin = f"{what} grows with the corruption rate", MARGINS["steady"]
     reference = rank_correlation(curve["corruption"], curve.iloc[:, 2])
-    caveat = f"over {rows['label_corruption'].nunique()} rates"
+    caveat = f"over {count(rows['label_corruption'].nunique(), 'rate')}"
     never = _never(curves.values(), margin.value)  # a time that never came is that of a run that did not fit
     unsettled = never if column == "overfit_time" else unfitted(rows[rows["seed"].isin(curves)], unit="runs")
+    if any(np.isinf(values).any() for _, values in curves.values()):
+        caveat += ", times that never came as equal ones"
     how = {"headline": headline, "unsettled": unsettled, "caveat": caveat}
     return Criterion(what, "rank correlation", runs, values, margin.why, margin.value, math.inf, reference, **how)
 
@@ -271,16 +275,17 @@ def fitting(
     """What is to be said of the fit of a comparison's arms: what leaves it unsettled, and a caveat.
 
     What runs without something lack in test accuracy is not for generalization alone where they did not fit. What they
-    keep of it says little where those with it fitted less than the paper's, whose training accuracy is `published`,
-    and nothing where they learned nothing. Of what the paper has not, that it learned but did not fit is no more than
-    a caveat: longer runs might gain more by it.
+    keep of it says little where those with it fitted clearly less than the paper's, whose training accuracy is
+    `published`, and nothing where they learned nothing. Of what the paper has not, that it learned but did not fit is
+    no more than a caveat: longer runs might gain more by it.
     """
     fitted, guessing = (MARGINS[name] for name in margins)
     if math.isnan(published):
         less = _below(on, chance + guessing.value, f"{names[0]}: learned nothing")
     else:
-        least = min(fitted.value, published - MARGINS["fit"].value)
-        less = _below(on, least, f"{names[0]}: fitted less than the paper's")
+        short = MARGINS["fit"].value
+        least, text = min(fitted.value, published - short), f"fitted over {in_points(short)} less than the paper's"
+        less = _below(on, least, f"{names[0]}: {text}")
     return {
         "unsettled": unfitted(off, names[1], fitted) or less,
         "caveat": "" if less else unfitted(on, names[0], fitted),
@@ -310,9 +315,9 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
     yield from (each.criterion(chance) for each in _explicit_comparisons(frame, chance))
     for row in paper.table4().dropna(subset="train_accuracy").itertuples():
         # A failure to converge is no criterion: earlier replications did converge. It is shown beside the paper.
-        values = arm(frame, "Table 4", row.arm, row.model, paper.table4_column(row.arm))
-        text = f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}"
-        yield fits(text, ("Table 4", row.model), values, row.train_accuracy)
+        column, text = paper.table4_column(row.arm), f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}"
+        values = arm(frame, "Table 4", row.arm, row.model, column)
+        yield fits(text, ("Table 4", row.model), values, row.train_accuracy, column=column)
 
 
 def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:

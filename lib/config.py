@@ -1,6 +1,6 @@
 """What the user may choose, where it comes from, and how a wrong choice is refused.
 
-Every choice has one name: the environment variable that `make` sets, lower-cased as a notebook parameter.
+PROFILE, DATASET and DEVICE, which `make` sets in the environment, are lower-cased notebook parameters, too.
 """
 
 import json
@@ -51,13 +51,14 @@ def retrains() -> bool:
     return one_of("RETRAIN", from_environment("RETRAIN", "0"), ("0", "1")) == "1"
 
 
-def store_root() -> Path:
-    """Folder of the records; those of RETRAIN=1 have one of their own.
+def store_root(given: Path | None = None) -> Path:
+    """Folder of the records: the one given, else STORE; those of RETRAIN=1 have one of their own.
 
     Raises:
         InputError: RETRAIN=1 with the repository's own records as the store.
     """
-    store = path_from_environment("STORE", "report/retrained" if retrains() else "report/runs")
+    default = path_from_environment("STORE", "report/retrained" if retrains() else "report/runs")
+    store = given.expanduser().resolve() if given else default
     if retrains() and store == RECORDED:
         raise InputError(f"RETRAIN=1 trains beside the records in {RECORDED}: name another STORE, or none")
     return store
@@ -114,7 +115,8 @@ def parse_parameter(text: str) -> tuple[str, object]:
 
 
 def run_command(main: Callable[[], int]) -> int:
-    """Run a command line: a wrong input or a full disk is one line on stderr and exit status 2, no traceback."""
+    """Run a command line: a wrong input or a full disk is one line on stderr and exit status 2, no traceback; Ctrl-C
+    or a kill is one line and 130."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends as gently as Ctrl-C
     try:
         return main()

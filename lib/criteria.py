@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from lib.data import CLASSES
 from lib.statistics import (
     Interval,
     detectable_difference,
@@ -24,8 +25,7 @@ from lib.statistics import (
 )
 
 MIN_SEEDS = 2  # below this nothing is known about the spread
-PAPER_CHANCE = 0.1  # CIFAR-10's ten classes
-IMAGENET_CHANCE = 0.001  # its thousand
+PAPER_CHANCE, IMAGENET_CHANCE = 1 / CLASSES["cifar10"], 1 / CLASSES["imagenet"]
 QUESTION = ["criterion", "quantity"]  # columns of criteria_frame that name a criterion, whatever the profile
 SHARE = "share of accuracy above chance that remains"
 
@@ -242,7 +242,7 @@ def verdict(criteria: pd.DataFrame) -> str:
 
     'not run' where no criterion has a value. The headline criterion decides first: the claim is 'not replicated'
     where it fails, 'inconclusive' where it is undecided. Where it stands, the claim is 'replicated' if all others
-    do, 'partly' if one does not, and 'inconclusive' if none fails but the seeds are too few for some.
+    do, 'partly' if one fails or holds in some seeds only, the headline included, and else 'inconclusive'.
     """
     if (criteria["holds"] == "not run").all():
         return "not run"

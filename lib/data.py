@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from lib.cifar10 import cifar10, cifar10_on_disk
 from lib.config import data_root, one_of
 from lib.files import NoData
-from lib.imagenet import photographs
+from lib.imagenet import SIZES, photographs
 from lib.splits import Dataset, Split, fingerprint, stratified_order
 
 IMAGES = {  # as published
@@ -41,7 +41,7 @@ def load_dataset(name: str, root: Path | None = None, classes: int | None = None
         NoData: a data set by name, and none to be had.
     """
     name, root = resolve_dataset(name, root), root or data_root()
-    if name in ("imagenet", "tiny-imagenet"):
+    if name in SIZES:
         return photographs(name, root, classes)
     return cifar10(root) if name == "cifar10" else _digits()
 

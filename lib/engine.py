@@ -123,7 +123,8 @@ class Engine:
         """Put K runs, their data and their states in place; what a state lacks of the optimizer's starts at zero.
 
         Raises:
-            InputError: a batch has fewer images than there are processes to share it.
+            InputError: a batch that processes cannot share: it has fewer images than there are of them, or their
+                parts differ in how many micro-batches they are computed in.
         """
         self.runs = tuple(runs)
         if self.stream:

@@ -1,6 +1,6 @@
 """What came of the choices that were tried both ways, in words, from the runs: what lib/deviations.py says of them.
 
-By claim and row of the table of deviations; '—' where nothing ran both ways.
+By claim and row of the table of deviations; '—' where there is nothing to tell.
 """
 
 import math

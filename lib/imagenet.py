@@ -43,11 +43,14 @@ def photographs(name: str, root: Path, classes: int | None = None) -> Dataset:
 
 
 def image_size(name: str) -> int:
-    """Height and width in pixels of a photograph data set's images: IMAGE_SIZE, or the data set's own.
+    """Height and width in pixels of a photograph data set's images: IMAGE_SIZE, or the data set's own; 0 for all other
+    data sets.
 
     Raises:
         InputError: IMAGE_SIZE is not in ALLOWED_SIZES.
     """
+    if name not in SIZES:
+        return 0
     text = from_environment("IMAGE_SIZE", str(SIZES[name]))
     if not text.isdecimal() or int(text) not in ALLOWED_SIZES:
         raise InputError(

@@ -2,7 +2,7 @@
 
 Every network maps images [N, 3, S, S], as lib/inputs.py makes them, to logits [N, classes]. The paper states neither
 initialization nor batch-norm constants: weights are He-normal, biases zero, where nothing else is asked for, batch
-norm as PyTorch has it.
+norm as PyTorch has it, in Inception V3 as torchvision does.
 """
 
 import functools

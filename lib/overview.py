@@ -19,7 +19,7 @@ from lib.margins import CRITERIA_VERSION
 from lib.pages import data_note, hardware_names, image_counts, runs_recorded, seed_numbers, seeds_note
 from lib.photo_claims import claims_of
 from lib.study import Study, recorded_study
-from lib.words import capital, count, form_of, interval
+from lib.words import capital, count, form_of, interval, markdown
 
 README = ROOT / "README.md"
 FIGURE = ROOT / "report" / "overview.svg"
@@ -100,25 +100,22 @@ def verdicts() -> str:
     own = columns["paper", "cifar10"]
     shown = pictured(list(own.values()))
     parts = [
-        _table(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
+        markdown(["claim", *COLUMNS.values()], [*_verdict_rows(columns.values()), *_basis_rows(columns.values())]),
         f"![{ALT}]({FIGURE.relative_to(ROOT).as_posix()})",
         caption(shown),
         "Each cell: the verdict; the mean of the claim's headline criterion, with the 95 % interval where the mean is "
         f"what is asked; what became of all criteria (version {CRITERIA_VERSION}). **replicated**: all hold; "
-        "**partly**: the headline holds, another fails, or holds in some seeds only; **not replicated**: the headline "
-        "fails; **inconclusive**: seeds are too few, networks did not fit, or runs are missing. The share that remains "
-        "is (accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of their own:",
-        _table(["headline", "paper", "must be at least"], _headlines(columns.values())),
+        "**partly**: the headline holds and another fails, or one holds in some seeds only; **not replicated**: the "
+        "headline fails; **inconclusive**: seeds are too few, networks did not fit, or runs are missing. The share "
+        "that remains is (accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of "
+        "their own:",
+        markdown(["headline", "paper", "must be at least"], _headlines(columns.values())),
         "<details><summary>What the runs at the paper's size say of what the paper leaves open</summary>",
         "\n".join(_findings(own.values())) or "- not run",
         "</details>",
         " ".join(_sources(columns)),
     ]
     return _block("verdicts", "\n\n".join(parts))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def _verdict_rows(columns: Iterable[dict[str, Study]]) -> list[list[str]]:

@@ -22,6 +22,7 @@ from lib.data import IMAGES
 from lib.deviations import deviations
 from lib.imagenet import SIZES, image_size
 from lib.margins import CRITERIA_VERSION
+from lib.packing import pixels_text
 from lib.profiles import PROFILES, Profile
 from lib.runs import RECIPE, Record
 from lib.study import Study, is_papers, run_counts, shared_runs
@@ -89,7 +90,7 @@ def once(reason: str, told: set[str]) -> str:
 def heading(study: Study, with_hardware: bool = True) -> str:
     """What a column of this study's numbers is called: profile, hardware and data set."""
     machines = {record.provenance["hardware"] for record in study.records} if with_hardware else ()
-    named = f"{len(machines)} machines" if len(machines) > 1 else "".join(machines)  # the banner names them all
+    named = f"{len(machines)} processors" if len(machines) > 1 else "".join(machines)  # the banner names them all
     parts = [f"profile {study.profile.name}", named, "" if study.data == "cifar10" else study.data]
     return f"{'recorded' if study is study.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
 
@@ -151,11 +152,13 @@ def ribbon(profile: Profile, data: str) -> str:
     """What stands on top of every screen of a page that is not the full result; '' for one that is."""
     if not profile.is_result:
         return "Smoke profile: a test of the machinery. Nothing on this page is a result."
-    if is_papers(profile, data):
+    size = image_size(data)
+    if is_papers(profile, data, size):
         return ""
     has_all = profile.rates == PROFILES[profile.name].rates
     rates = "" if has_all else f" at {count(len(profile.rates), 'rate')} of corruption"
-    return f"Profile {profile.name} on {data}{rates}: reduced. Not the full result."
+    pixels = "" if size == SIZES.get(data, 0) else f" {pixels_text(size)}"
+    return f"Profile {profile.name} on {data}{rates}{pixels}: reduced. Not the full result."
 
 
 def seed_numbers(*studies: Study) -> str:
@@ -190,19 +193,13 @@ def banner(*studies: Study) -> HTML:
         "Recorded": runs_recorded(*studies),
         "Hardware": hardware_names(*studies),
     }
-    warnings = []
-    if not profile.is_result:
-        warnings.append("Smoke profile: this page tests the machinery. Nothing on it is a result.")
-    elif profile.name != "paper":
-        warnings.append(
-            f"Profile {profile.name}: smaller than the paper's setting, so this is not the full result; each claim's "
-            "page lists its deviations."
-        )
+    reduced = ribbon(profile, data)
+    warnings = [f"{reduced} Each claim's page lists its deviations."] if reduced else []
     if data == "digits":
         warnings.append("Data set: scikit-learn's handwritten digits in place of CIFAR-10.")
     if data == "tiny-imagenet":
         warnings.append("Data set: Tiny ImageNet's small photographs in place of ImageNet.")
-    if is_papers(profile, data) and not all(study.is_full for study in studies):
+    if not reduced and not all(study.is_full for study in studies):
         warnings.append("Data set: not all of it was there, so this is not the full result.")
     if recorded < needed:
         warnings.append(f"{recorded} of the {needed} runs this page needs are recorded: the others read '{MISSING}'.")
@@ -291,9 +288,10 @@ def _run_row(study: Study, row: tuple) -> dict[str, object]:
 
 
 def record_link(study: Study, key: str) -> str:
-    """Where a record lies, seen from a built page."""
+    """Where the copy of a record lies, seen from a built page."""
     record = next(record for record in study.records if record.key == key)
-    return f"runs/{study.store.path(record.run, record.fingerprint).relative_to(study.store.root).as_posix()}"
+    path = study.store.path(record.run, record.fingerprint).relative_to(study.store.root)
+    return f"{study.store.copies}/{path.as_posix()}"
 
 
 def deviations_table(study: Study) -> HTML:
@@ -325,8 +323,7 @@ def provenance(*studies: Study) -> HTML:
 def _others(study: Study) -> str:
     """What else was asked for; without a number of seeds every claim takes all that are recorded."""
     given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
-    size = image_size(study.data) if study.on_photographs else 0
-    pixels = f" IMAGE_SIZE={size}" if size != SIZES.get(study.data, 0) else ""
+    pixels = f" IMAGE_SIZE={study.pixels}" if study.pixels != SIZES.get(study.data, 0) else ""
     return pixels + " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
 
 

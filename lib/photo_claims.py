@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from lib import paper
-from lib.claims import CLAIMS, Claim, Criteria, arm, at_chance, compare, fits, rows_of, unfitted
+from lib.claims import CLAIMS, MODEL_NAMES, Claim, Criteria, arm, at_chance, compare, fits, rows_of, unfitted
 from lib.criteria import IMAGENET_CHANCE, Comparison
 from lib.margins import MARGINS
 from lib.profiles import PHOTOGRAPHS, V3
 from lib.splits import SPLITS
 
-NAME = "Inception V3"
+NAME = MODEL_NAMES[V3]
 
 
 def claims_of(dataset: str) -> dict[str, Claim]:

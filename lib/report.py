@@ -33,11 +33,12 @@ from lib.config import (
 )
 from lib.data import DATASETS
 from lib.experiments import claim_arms
+from lib.imagenet import image_size
 from lib.pages import ribbon
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, Profile, resolve_profile, with_parameters
 from lib.results import write_results
-from lib.runs import Run, RunStore
+from lib.runs import COPIES, Run, RunStore
 from lib.study import current_record, data_for, dataset_of, recorded_runs, trains
 from lib.sweep import train_missing
 
@@ -148,18 +149,20 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
 
 def copy_records(store: RunStore, folder: Path) -> None:
     """Put the records beside the pages, the repository's own too, so that links hold wherever the report is taken."""
-    target = folder / "runs"
-    shutil.rmtree(target, ignore_errors=True)
-    for root in filter(Path.is_dir, (RECORDED, store.root)):  # a store that nothing was trained into is none
-        shutil.copytree(root, target, ignore=shutil.ignore_patterns(".*", "*.partial"), dirs_exist_ok=True)
-    for path in target.rglob("*.json"):
+    copies = folder / COPIES
+    shutil.rmtree(copies, ignore_errors=True)
+    for each in (RunStore(RECORDED), store):
+        if each.root.is_dir():  # one that nothing was trained into is none
+            ignored = shutil.ignore_patterns(".*", "*.partial")
+            shutil.copytree(each.root, folder / each.copies, ignore=ignored, dirs_exist_ok=True)
+    for path in copies.rglob("*.json"):
         if not current_record(path):
             path.unlink()  # of another recipe: no page shows it
 
 
 def _check_apart(store: Path, folder: Path) -> None:
     """Refuse to write pages where records are: those beside the pages are written anew."""
-    copies = folder / "runs"
+    copies = folder / COPIES
     for records in (RECORDED, store):
         if records.is_relative_to(copies) or copies.is_relative_to(records):
             raise InputError(f"pages in {folder} would overwrite the records in {records}: name another folder")
@@ -171,7 +174,7 @@ def train(runs: Sequence[Run], profile: Profile, dataset: str, store: RunStore, 
     Raises:
         InputError: runs failed, or there is no such data set.
     """
-    is_whole = recorded_runs(runs, dataset, store).keys() >= set(runs)
+    is_whole = recorded_runs(runs, dataset, store, image_size(dataset)).keys() >= set(runs)
     data = data_for(profile, dataset, needed=not is_whole)  # its download and packing show here, not on a page
     if is_whole:
         print("every run is recorded: nothing is trained")
@@ -219,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default=from_environment("PROFILE", "auto"), help=" | ".join(PROFILES) + " | auto")
     parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
-    parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
+    parser.add_argument("--store", type=Path, help="folder of the records")
     parser.add_argument("--out", type=Path, default=HTML, help="folder of the pages")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="notebook parameters, such as seeds=3")
     options = parser.parse_args(arguments)
@@ -229,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_parameters(parameters)
     size = with_parameters(profile, parameters.get("seeds"), parameters.get("rates"))
     choice = Choice(profile.name, dataset_of(size, options.dataset, device), device, parameters)
-    print(build(choice, RunStore(options.store.resolve()), options.out.resolve()))
+    print(build(choice, RunStore(store_root(options.store)), options.out.resolve()))
     return 0
 
 

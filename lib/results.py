@@ -10,11 +10,12 @@ import pandas as pd
 
 from lib.experiments import arms_of, claim_arms
 from lib.profiles import PROFILES
-from lib.runs import OVERFIT_LOSS, Record, Run, runs_frame
+from lib.runs import COPIES, OVERFIT_LOSS, Record, Run, runs_frame
 
 DICTIONARY = {  # column -> what it is; one row is one run
     "key": "identifier: hash of the settings, the data set's fingerprint and the recipe's version",
-    "record": "path of the run's own record, with its history over the epochs, beside this file",
+    "record": "path of the run's own record, with its history over the epochs, beside this file; in runs/these those "
+    "of another store than the repository's own, which may have the same key",
     "roles": "where the run is used: 'profile: claim / group / arm', joined by '; '; empty: by hand only",
     "dataset": "name of the data set",
     "classes": "how many of the data set's classes, evenly spaced; empty: all",
@@ -108,8 +109,8 @@ def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
 
 
 def write_results(folder: Path) -> None:
-    """Write results.csv and results.json beside a report's pages, from the records in its folder 'runs'."""
-    paths = sorted((folder / "runs").rglob("*.json"))
+    """Write results.csv and results.json beside a report's pages, from the copies of the records."""
+    paths = sorted((folder / COPIES).rglob("*.json"))
     frame = tidy((path.relative_to(folder).as_posix(), Record.from_json(path.read_text())) for path in paths)
     frame.to_csv(folder / "results.csv", index=False)
     known = frame.astype(object).where(frame.notna() & (frame != math.inf), None)

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from lib.config import InputError
+from lib.config import RECORDED, InputError
 from lib.files import make_room
 from lib.statistics import crossing
 
@@ -29,6 +29,7 @@ RECIPE = 2  # bump by hand when training itself changes: older records then no l
 LATER = {"classes": None, "exact_only": False, "photo_augmentation": False}
 LATER |= {"lrn": "tutorial", "initialization": "He", "across_channels": False}
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
+COPIES = "runs"  # folder beside a report's pages, of copies of the records
 STORE_BYTES = 2 << 30  # records and the checkpoints of what is training: most for `paper`, on a GPU
 
 
@@ -69,7 +70,7 @@ class Run:
     dropout: float = 0.0
     random_crop: bool = False
     flip_and_rotate: bool = False
-    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32", "fp64": never
+    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32", and for checks "fp64": never
     classes: int | None = None  # of the data set's classes, evenly spaced; None: all
     exact_only: bool = False  # without the training images that differ from the published ones
     photo_augmentation: bool = False  # resized crop, mirror image, brightness, contrast, saturation and hue
@@ -193,6 +194,12 @@ class RunStore:
 
     def __init__(self, root: Path):
         self.root = Path(root)
+
+    @property
+    def copies(self) -> str:
+        """Folder beside a report's pages that has copies of the records: apart from the repository's own, since the
+        same run has a file of the same name in every store."""
+        return COPIES if self.root == RECORDED else f"{COPIES}/these"
 
     def path(self, run: Run, fingerprint: str) -> Path:
         """Where this run's record is or will be."""

@@ -70,9 +70,15 @@ class Tree:
 
     @cached_property
     def images(self) -> dict[str, list[tuple[str, str]]]:
-        """WordNet id and path of every image by split, sorted."""
-        lines = self._lines(ANNOTATIONS)
-        wnids = {file: wnid for file, wnid, *_ in (line.split("\t") for line in lines if line.strip())}
+        """WordNet id and path of every image by split, sorted.
+
+        Raises:
+            InputError: a line of the annotations names no class.
+        """
+        annotated = [line.split("\t") for line in self._lines(ANNOTATIONS) if line.strip()]
+        if short := [line for line in annotated if len(line) < 2]:
+            raise InputError(f"{self.path}/{ANNOTATIONS} is damaged: {short[0][0]!r} has no class")
+        wnids = {file: wnid for file, wnid, *_ in annotated}
         found = {"train": [], "val": []}
         for path in self.sizes:
             split, _, below = path.partition("/")
@@ -178,7 +184,11 @@ class Parquet:
 
     @cached_property
     def labels(self) -> dict[Path, list[np.ndarray]]:
-        """Labels of every file by row group."""
+        """Labels of every file by row group.
+
+        Raises:
+            InputError: a damaged file, or labels that are missing or no whole numbers.
+        """
         return {path: _labels(path) for paths in self.shards.values() for path in paths}
 
     @cached_property
@@ -255,8 +265,10 @@ def hub_layout(path: Path) -> Iterator[None]:
 def _labels(path: Path) -> list[np.ndarray]:
     """Labels of one parquet file by row group."""
     with hub_layout(path), pq.ParquetFile(path) as file:
-        groups = [file.read_row_group(group, columns=["label"]) for group in range(file.num_row_groups)]
-        return [group["label"].to_numpy() for group in groups]
+        groups = [file.read_row_group(group, columns=["label"])["label"] for group in range(file.num_row_groups)]
+        if any(group.null_count for group in groups):
+            raise ValueError("some labels are missing")
+        return [group.cast(pa.int64()).to_numpy() for group in groups]
 
 
 def _images(path: Path, group: int, rows: set[int]) -> Iterator[Read]:

@@ -85,7 +85,7 @@ class Dataset:
 
 
 def stratified_subset(split: Split, size: int | None, seed: int) -> Split:
-    """`size` examples with the class shares of the whole, drawn with the seed, in their original order.
+    """`size` examples with the class shares of the whole, drawn with the seed, in their original order; None: all.
 
     Raises:
         InputError: size is not between 1 and the number of examples.

@@ -76,7 +76,8 @@ def difference_test(x: Sequence[float], y: Sequence[float], paired: bool) -> flo
 
 
 def equivalence_test(x: Sequence[float], y: Sequence[float], margin: float, paired: bool) -> float:
-    """p of two one-sided t-tests (TOST) that the means of x [n] and y [m] differ by less than the margin."""
+    """p of two one-sided t-tests (TOST) that the means of x [n] and y [m] differ by less than the margin; NaN where
+    the margin is not above 0 or the values are too few."""
     from statsmodels.stats import weightstats
 
     x, y = _samples(x, y, paired)

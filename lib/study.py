@@ -2,7 +2,7 @@
 
 Records that answer all of it are rendered, whichever copy of the data set they were made on: a copy's fingerprint
 differs where some of its images are not bit-exact. Else opening it trains what the copy at hand has no record of, but
-for the paper's size on a CPU: that is rendered from the records there are.
+for what takes days on a CPU, unless RETRAIN=1: that is rendered from the records there are.
 """
 
 import functools
@@ -43,6 +43,7 @@ class Study:
     claim: Claim
     profile: Profile
     data: str
+    pixels: int  # of a side of its photographs; 0: they are none
     chance: float  # accuracy of guessing one of the classes
     store: RunStore
     arms: list[Arm]
@@ -54,7 +55,7 @@ class Study:
     def is_full(self) -> bool:
         """Whether this is the paper's setting, whose numbers may be held against the paper's."""
         copies = (record.provenance["data"] for record in self.records)
-        return is_papers(self.profile, self.data) and all(_is_all_of(self.data, copy) for copy in copies)
+        return is_papers(self.profile, self.data, self.pixels) and all(_is_all_of(self.data, copy) for copy in copies)
 
     @property
     def on_photographs(self) -> bool:
@@ -110,9 +111,9 @@ class Study:
         photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same profile and seeds."""
         data = self.data if self.on_photographs else "cifar10"
         if retrains():
-            return _read(self.claim.name, self.profile, data, RunStore(RECORDED), more_seeds=False)
-        asked = self.profile.name, self.profile.rates, self.data, self.store.root
-        if asked == ("paper", PROFILES["paper"].rates, data, RECORDED):
+            return _read(self.claim.name, self.profile, data, RunStore(RECORDED), False, pixels=image_size(data))
+        asked = self.profile.name, self.profile.rates, self.data, self.pixels, self.store.root
+        if asked == ("paper", PROFILES["paper"].rates, data, SIZES.get(data, 0), RECORDED):
             return self
         return recorded_study(self.claim.name, "paper", data)
 
@@ -167,9 +168,10 @@ class Study:
         return self.history[self.history["group"] == name]
 
 
-def is_papers(profile: Profile, data: str) -> bool:
-    """Whether a profile on a data set is the paper's setting, with all its corruption rates."""
-    is_own = data == "cifar10" or (data == "imagenet" and image_size(data) == SIZES[data])
+def is_papers(profile: Profile, data: str, pixels: int) -> bool:
+    """Whether a profile on a data set, of photographs of so many pixels, is the paper's setting, with all its
+    corruption rates."""
+    is_own = data in ("cifar10", "imagenet") and pixels == SIZES.get(data, 0)
     return is_own and (profile.name, profile.rates) == ("paper", PROFILES["paper"].rates)
 
 
@@ -206,7 +208,7 @@ def open_study(
     name = dataset_of(size, dataset, device)
     claim_arms(claim, size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     store = RunStore(store_root())
-    read = functools.partial(_read, claim, size, name, store, seeds is None)
+    read = functools.partial(_read, claim, size, name, store, seeds is None, pixels=image_size(name))
     study = read()
     data = data_for(size, name, needed=not _is_whole(study)) if trains(size, device) else None
     if data is not None:
@@ -270,31 +272,34 @@ def dataset_of(profile: Profile, dataset: str, device: str) -> str:
 def _all_recorded(profile: Profile, dataset: str) -> bool:
     """Whether the store has every run that the claims need."""
     runs = {arm.run for claim in claims_of(dataset) for arm in claim_arms(claim, profile, dataset)}
-    return recorded_runs(runs, dataset, RunStore(store_root())).keys() >= runs
+    return recorded_runs(runs, dataset, RunStore(store_root()), image_size(dataset)).keys() >= runs
 
 
-def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, own: str = "") -> dict[Run, Record]:
+def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, pixels: int, own: str = "") -> dict[Run, Record]:
     """A store's records, all made on one copy of a data set: on that which has the most of these runs, of such copies
-    on the own one, by its fingerprint. Photographs of another size than is asked for are another data set."""
+    on the own one, by its fingerprint. Photographs of another size are another data set; pixels: see image_size."""
     copies, runs = defaultdict(dict), set(runs)
-    pixels = pixels_text(image_size(dataset)) if dataset in PHOTOGRAPHS else ""
     for record in stored_records(store.root / dataset):
-        if record.provenance["data"]["source"].endswith(pixels):
+        if record.provenance["data"]["source"].endswith(pixels_text(pixels) if pixels else ""):
             copies[record.fingerprint][record.run] = record
     most = sorted(copies, key=lambda copy: (len(runs & copies[copy].keys()), copy == own))
     return copies[most[-1]] if most else {}
 
 
-def _read(claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: bool, own: str = "") -> Study:
-    """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand."""
-    found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, own)
+def _read(
+    claim: str, size: Profile, dataset: str, store: RunStore, more_seeds: bool, own: str = "", pixels: int | None = None
+) -> Study:
+    """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand; pixels: as
+    recorded_runs', None for the data set's own."""
+    pixels = SIZES.get(dataset, 0) if pixels is None else pixels
+    found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, pixels, own)
     if more_seeds:
         size = _with_recorded_seeds(claim, size, dataset, found)
     arms = claim_arms(claim, size, dataset)
     known = [found[run] for run in dict.fromkeys(arm.run for arm in arms) if run in found]
     classes = size.sizes[dataset].classes or CLASSES[dataset]  # older records do not say of how many
     classes = max((record.provenance["data"].get("classes", classes) for record in known), default=classes)
-    return Study(claims_of(dataset)[claim], size, dataset, 1 / classes, store, arms, known)
+    return Study(claims_of(dataset)[claim], size, dataset, pixels, 1 / classes, store, arms, known)
 
 
 def open_studies(

@@ -229,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--claims", nargs="+", metavar="CLAIM", help=" | ".join(CLAIM_ARMS))
     parser.add_argument("--networks", nargs="+", metavar="NETWORK", help=" | ".join(MODELS))
     parser.add_argument("--seeds", type=int, help="how many, if not the profile's own number")
-    parser.add_argument("--store", type=Path, default=store_root(), help="folder of the records")
+    parser.add_argument("--store", type=Path, help="folder of the records")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop cleanly after this time")
     options = parser.parse_args(arguments)
     if options.time_limit is not None and not options.time_limit > 0:
@@ -245,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(f"no run of {', '.join(networks)} is asked for on {name}; allowed: {allowed}")
     distributed.start(device)
     dataset = load_dataset(name, classes=profile.sizes[name].classes)
-    summary = train_missing(runs, dataset, RunStore(options.store), device, options.time_limit)
+    summary = train_missing(runs, dataset, RunStore(store_root(options.store)), device, options.time_limit)
     if not distributed.rank():
         print(
             f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "

@@ -5,6 +5,7 @@ that never stopped: on a CPU, with the same number of threads, bit for bit.
 """
 
 import datetime
+import functools
 import math
 import os
 import time
@@ -19,7 +20,7 @@ from torch import Tensor
 from lib import distributed
 from lib.engine import Engine, State, arithmetic, capacity, initial_state, plan
 from lib.files import one_line
-from lib.inputs import InputMaker, Inputs, input_size
+from lib.inputs import InputMaker, Inputs
 from lib.models import count_parameters
 from lib.provenance import environment
 from lib.runs import HISTORY_COLUMNS, OVERFIT_LOSS, REACHED, Record, Run
@@ -187,6 +188,7 @@ def train_together(
     Raises:
         InputError: settings that no network or data set can take.
         Interrupted: as asked.
+        OSError: a checkpoint cannot be written.
         ValueError: runs of several plans.
     """
     if len({plan(run) for run in runs}) > 1:
@@ -205,10 +207,14 @@ class _Training:
     waiting: deque[_Member] = field(default_factory=deque)
     saved: float = 0.0  # when checkpoints were last written
 
+    @functools.cached_property
+    def maker(self) -> InputMaker:
+        return InputMaker(self.dataset, self.device)
+
     def records(self, runs: Sequence[Run]) -> Iterator[Record]:
         here = environment(self.device)  # now: the source may change while runs train
-        maker, self.saved = InputMaker(self.dataset, self.device), time.perf_counter()
-        members = [self._open(run, maker, here) for run in runs]
+        self.saved = time.perf_counter()
+        members = [self._open(run, here) for run in runs]
         self.waiting.extend(sorted(members, key=lambda member: -member.progress.step))  # those within an epoch first
         while self.waiting or self.lanes:
             self._fill()
@@ -221,7 +227,7 @@ class _Training:
 
     # --- which runs are where ---
 
-    def _open(self, run: Run, maker: InputMaker, here: dict) -> _Member:
+    def _open(self, run: Run, here: dict) -> _Member:
         """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none, and so, with
         dropout, is one of another kind of device, whose generators have other states."""
         try:
@@ -231,11 +237,11 @@ class _Training:
         except Exception:  # there is none, or not of this code; torch raises many kinds on a damaged file
             made, device = None, None
         if made != run.key(self.dataset.fingerprint) or (run.dropout and device != self.device):
-            progress, state = Progress(), initial_state(run, len(self.dataset.classes), maker.size(run))
+            progress, state = Progress(), initial_state(run, len(self.dataset.classes), self.maker.size(run))
         place = here | {"precision": NAMES[arithmetic(run, self.device)]}
         if place not in progress.environments[-1:]:
             progress.environments.append(place)
-        return _Member(run, maker.make(run), progress, state)
+        return _Member(run, self.maker.make(run), progress, state)
 
     def _fill(self) -> None:
         """Put waiting runs in the places of those that are over, make lanes smaller, open new ones."""
@@ -269,8 +275,9 @@ class _Training:
         if not content:
             return
         if lane.engine is None or lane.engine.count != len(content):
-            size = input_size(lane.members[0].run.model, self.dataset.train.images.shape[-1])
-            lane.engine = Engine(lane.members[0].run, len(content), len(self.dataset.classes), size, self.device)
+            first = lane.members[0].run
+            size = self.maker.size(first)
+            lane.engine = Engine(first, len(content), len(self.dataset.classes), size, self.device)
         members = lane.members
         lane.engine.load([m.run for m in members], [m.inputs for m in members], [state for _, state in content])
 

@@ -1,8 +1,8 @@
-"""How numbers and counts are written: texts for pages, tables and figures. Values -> str."""
+"""How numbers, counts and tables are written: texts for pages, figures and the README. Values -> str."""
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def number(value: float, digits: int = 3) -> str:
     infinite time."""
     if pd.isna(value) or math.isinf(value):
         return MISSING if pd.isna(value) else "never"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.{digits}g}"
 
 
 def points(value: float) -> str:
@@ -66,6 +66,11 @@ def interval(low: float, high: float, form: Callable[[float], str]) -> str:
 def count(number: int, noun: str) -> str:
     """So many of something, in words."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
 def capital(text: str) -> str:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib import config, study
+from lib import study
 from lib.data import load_dataset
 from lib.runs import Run, RunStore
 from lib.splits import Dataset, ImageFile, Split, fingerprint
@@ -196,12 +196,6 @@ def write_tiny_tree(root: Path, **counts: int) -> Path:
     (root / "words.txt").write_text("n00\tentity\nn01\ttench, Tinca tinca\nn03\ta wolf\n")
     shutil.rmtree(made)
     return root
-
-
-def cifar10_at_hand() -> bool:
-    """Whether real CIFAR-10 files lie under DATA_ROOT."""
-    root = config.data_root()
-    return (root / "cifar-10-batches-py").is_dir() or any((root / "cifar10").glob("*.parquet"))
 
 
 @pytest.fixture

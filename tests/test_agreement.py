@@ -197,6 +197,16 @@ def test_a_curve_at_some_of_the_papers_rates_says_at_how_many():
     }
 
 
+def test_a_number_of_random_labels_that_were_not_fitted_says_so():
+    rows = world("randomization")
+    rows.loc[
+        (rows["group"] == "random labels") & (rows["model"] == "alexnet") & (rows["seed"] == 1), "train_accuracy"
+    ] = 0.1
+    told = against_paper("randomization", rows).query("note != ''")
+    assert list(told["row"]) == [f"AlexNet, random labels: {split} accuracy" for split in ("training", "test")]
+    assert set(told["note"]) == {"unfitted at the end in 1 of 3 seeds"}
+
+
 def test_a_run_that_fits_where_the_papers_failed_is_told():
     rows = world("explicit_regularization")
     rows.loc[(rows["group"] == "Table 4") & (rows["model"] == "alexnet"), "train_accuracy"] = 1.0

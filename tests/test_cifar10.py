@@ -8,13 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import cifar10_at_hand
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from lib import cifar10 as module
 from lib.cifar10 import cifar10
-from lib.config import InputError
+from lib.config import InputError, data_root
 from lib.data import IMAGES, at_hand, load_dataset, resolve_dataset
 from lib.files import NoData
 
@@ -220,7 +219,7 @@ def test_what_is_at_hand_is_never_downloaded(parquet, serve, cache, monkeypatch)
     assert at_hand("tiny-imagenet") is None
 
 
-@pytest.mark.skipif(not cifar10_at_hand(), reason="no CIFAR-10 under DATA_ROOT")
+@pytest.mark.skipif(not any(find(data_root()) for find in module.READERS), reason="no CIFAR-10 under DATA_ROOT")
 def test_real_cifar10():
     dataset = load_dataset("cifar10")
     assert dataset.train.images.shape == (IMAGES["cifar10"]["train"], 3, 32, 32)

@@ -76,8 +76,10 @@ def test_what_is_trained_again_has_a_store_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("STORE", str(tmp_path))
     assert config.store_root() == tmp_path
     monkeypatch.setenv("STORE", "report/runs")
-    with pytest.raises(InputError, match="name another STORE"):
-        config.store_root()
+    for given in (None, config.RECORDED, config.RECORDED / ".." / "runs"):
+        with pytest.raises(InputError, match="name another STORE"):
+            config.store_root(given)
+    assert config.store_root(tmp_path / "given") == tmp_path / "given"
     monkeypatch.setenv("RETRAIN", "yes")
     with pytest.raises(InputError, match="unknown RETRAIN 'yes'; allowed: 0, 1"):
         config.retrains()

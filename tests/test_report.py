@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from lib import paper, report, study, words
+from lib import pages, paper, report, study, words
 from lib.claims import CLAIMS
 from lib.config import ROOT, InputError
 from lib.experiments import claim_arms
@@ -85,7 +86,7 @@ def test_cover_has_every_verdict_and_a_smoke_profile_has_none(built):
 
 
 def test_records_lie_beside_the_pages(built):
-    copies = {path.name: path.read_text() for path in (built / "html" / "runs").glob("digits/*.json")}
+    copies = {path.name: path.read_text() for path in (built / "html" / "runs" / "these").glob("digits/*.json")}
     assert copies == {path.name: path.read_text() for path in (built / "store").glob("digits/*.json")}
 
 
@@ -137,8 +138,24 @@ def test_records_of_another_recipe_are_no_evidence(built, tmp_path):
     path = next((tmp_path / "store").glob("digits/*.json"))
     path.write_text(path.read_text().replace('"seed": ', '"seed": 9'))
     report.copy_records(RunStore(tmp_path / "store"), tmp_path / "html")
-    assert not (tmp_path / "html" / "runs" / "digits" / path.name).exists()
-    assert len(list((tmp_path / "html" / "runs").glob("digits/*.json"))) > 20
+    copies = tmp_path / "html" / "runs" / "these" / "digits"
+    assert not (copies / path.name).exists()
+    assert len(list(copies.glob("*.json"))) > 20
+
+
+def test_what_is_trained_again_lies_beside_what_was_recorded(tmp_path):
+    """The same run has a record of the same name in both stores."""
+    recorded = study.recorded_study("randomization", "quick")
+    record = recorded.records[0]
+    again = RunStore(tmp_path / "store")
+    again.save(replace(record, final=record.final | {"test_accuracy": 0.123}))
+    report.copy_records(again, tmp_path)
+    links = [pages.record_link(replace(recorded, store=store), record.key) for store in (recorded.store, again)]
+    copies = [Record.from_json((tmp_path / link).read_text()) for link in links]
+    assert [copy.final["test_accuracy"] for copy in copies] == [record.final["test_accuracy"], 0.123]
+    write_results(tmp_path)
+    table = pd.read_csv(tmp_path / "results.csv").set_index("record")["test_accuracy"]
+    assert [table[link] for link in links] == pytest.approx([record.final["test_accuracy"], 0.123])
 
 
 @pytest.mark.parametrize("name", ["sedes", "profile", "learning_rate"])

@@ -47,6 +47,13 @@ def test_tiny_imagenets_validation_images_are_flat_and_annotated(tiny):
     assert Tree(tiny).classes == NAMES
 
 
+def test_annotations_that_break_off_are_named(tiny):
+    annotations = tiny / "val" / "val_annotations.txt"
+    annotations.write_text(annotations.read_text() + "val_9.JPEG")
+    with pytest.raises(InputError, match=r"val_annotations.txt is damaged: 'val_9.JPEG' has no class"):
+        listed(Tree(tiny), "test")
+
+
 def test_a_zip_is_read_as_the_tree_it_holds(tiny):
     tree = Tree(tiny)
     packed = Zip(Path(shutil.make_archive(str(tiny), "zip", tiny.parent, tiny.name)))
@@ -151,6 +158,14 @@ def test_parquet_takes_class_names_from_a_list_else_the_metadata_else_the_labels
     (tmp_path / "classes.txt").write_text("n01\ttench\nn02\tgoldfish\n")
     with pytest.raises(InputError, match="labels from 0 to 2; allowed: 0 to 1"):
         _ = hub(tmp_path).keys
+
+
+@pytest.mark.parametrize("labels", [["tench"], [None, 0]])
+def test_parquet_whose_labels_are_no_numbers_is_named(tmp_path, labels):
+    source = hub(tmp_path)
+    pq.write_table(pa.table({"image": [{"bytes": b"x"}] * len(labels), "label": labels}), source.shards["train"][1])
+    with pytest.raises(InputError, match=r"train-6\.parquet is damaged or not in the Hub's layout"):
+        _ = source.keys
 
 
 def test_parquet_of_another_layout_is_named(tmp_path):

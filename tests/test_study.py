@@ -50,10 +50,15 @@ def test_chance_is_that_of_the_profiles_classes_also_without_records(nothing):
 
 
 def test_photographs_of_another_size_are_another_data_set(monkeypatch):
-    assert recorded_study("randomization", "quick", "tiny-imagenet").records
     monkeypatch.setenv("IMAGE_SIZE", "32")
-    assert not recorded_study("randomization", "quick", "tiny-imagenet").records
-    assert recorded_study("randomization", "quick").records
+    what = "randomization", PROFILES["quick"], "tiny-imagenet", RunStore(RECORDED), True
+    assert study._read(*what, pixels=64).records
+    assert not study._read(*what, pixels=32).records
+    assert recorded_study("randomization", "quick", "tiny-imagenet").records  # the repository's own are of 64
+    asked = open_study("randomization", "paper", "imagenet", "cpu")
+    assert (asked.pixels, asked.recorded.pixels) == (32, 299)
+    for text in (pages.ribbon(asked.profile, "imagenet"), pages.banner(asked).data):
+        assert "Profile paper on imagenet at 32x32 pixels: reduced. Not the full result." in text
 
 
 @pytest.mark.parametrize(
@@ -72,6 +77,7 @@ def test_part_of_imagenet_is_not_the_papers(copy, is_full):
     study = replace(recorded_study("randomization", "paper", "imagenet"), records=[record])
     assert study.is_full == is_full
     assert ("not all of it" in pages.banner(study).data) != is_full
+    assert not replace(study, pixels=128).is_full
 
 
 def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
@@ -80,6 +86,8 @@ def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
     assert full.recorded is full
     assert some.recorded.profile == full.profile
     assert not some.is_full
+    assert "at 2 rates of corruption: reduced" in pages.banner(some).data
+    assert "reduced" not in pages.banner(full).data
 
 
 def test_only_whole_records_of_todays_recipe_count(tmp_path):

@@ -9,6 +9,7 @@ def test_numbers():
     assert words.percent(float("nan")) == words.number(float("nan")) == "not run"
     assert words.number(1234.5678) == "1,235"
     assert words.number(234.5678) == "235"
+    assert [words.number(value) for value in (999.4, 999.6, -999.6)] == ["999", "1,000", "-1,000"]
 
 
 def test_a_quantity_is_written_in_its_unit():
