@@ -3,6 +3,8 @@ from dataclasses import replace
 
 from lib import overview, plots
 from lib.claims import CLAIMS
+from lib.experiments import arms_of, claim_arms
+from lib.profiles import PROFILES
 from lib.runs import Run, RunStore
 from lib.study import recorded_study, shared_runs
 
@@ -17,6 +19,12 @@ def test_the_readme_quotes_the_last_bench():
     """Where it does not: make readme."""
     assert "img/s" in overview.speeds()
     assert overview.speeds() in overview.README.read_text()
+
+
+def test_the_readme_tells_how_much_imagenet_asks():
+    runs = {arm.run for claim in arms_of("imagenet") for arm in claim_arms(claim, PROFILES["paper"], "imagenet")}
+    (epochs,) = {run.epochs for run in runs}
+    assert f"ImageNet: {len(runs)} runs of {epochs} epochs" in overview.README.read_text()
 
 
 def test_no_finding_is_told_twice():
