@@ -13,7 +13,7 @@ import pandas as pd
 from lib import paper, plots
 from lib.claims import CLAIMS, MODEL_NAMES, Claim, unfitted
 from lib.config import ROOT, run_command
-from lib.criteria import VERDICTS, tally
+from lib.criteria import MIN_SEEDS, VERDICTS, tally
 from lib.deviations import deviations
 from lib.margins import CRITERIA_VERSION
 from lib.pages import data_note, hardware_names, image_counts, runs_recorded, seed_numbers, seeds_note
@@ -131,8 +131,9 @@ def _cell(study: Study | None, claim: Claim) -> str:
     if study is None:
         return "not asked by the paper"
     head, form = study.headline, form_of(study.headline["quantity"])
-    sure = [interval(head["interval_low"], head["interval_high"], form)] if head["asked_of"] == "the interval" else []
-    basis = ", ".join(filter(None, [*sure, count(head["seeds"], "seed"), head["caveat"]]))
+    is_known = head["asked_of"] == "the interval" and head["seeds"] >= MIN_SEEDS
+    sure = interval(head["interval_low"], head["interval_high"], form) if is_known else ""
+    basis = ", ".join(filter(None, [sure, count(head["seeds"], "seed"), head["caveat"]]))
     value = f"<br>{form(head['ours'])} ({basis})" if head["seeds"] else ""
     details = [] if study.verdict == "not run" else [tally(study.criteria), seeds_note(study)]
     detail = "".join(f"<br>{text}" for text in details if text)

@@ -1,4 +1,5 @@
 import itertools
+import re
 from dataclasses import replace
 
 from lib import overview, plots
@@ -25,6 +26,13 @@ def test_the_readme_tells_how_much_imagenet_asks():
     runs = {arm.run for claim in arms_of("imagenet") for arm in claim_arms(claim, PROFILES["paper"], "imagenet")}
     (epochs,) = {run.epochs for run in runs}
     assert f"ImageNet: {len(runs)} runs of {epochs} epochs" in overview.README.read_text()
+
+
+def test_a_headline_of_one_seed_has_no_interval():
+    two = recorded_study("explicit_regularization", "cpu")
+    one = replace(two, arms=[arm for arm in two.arms if arm.run.seed == 0])
+    assert re.search(r" % to [\d.]+ %, 3 seeds\)", overview._cell(two, two.claim).replace("\N{NO-BREAK SPACE}", " "))
+    assert "% (1 seed)" in overview._cell(one, one.claim)
 
 
 def test_no_finding_is_told_twice():
