@@ -200,8 +200,10 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     is_otherwise = row["holds"] != row["otherwise"]
     notes = [f"else it {words[row['otherwise']].split(' ', 1)[1]}"] if is_otherwise else []
     notes += [row["caveat"]] if row["caveat"] else []
-    seeds = "" if row["asked_of"] == "each seed" else f", {count(row['seeds'], 'seed')}"
-    text = f"{form(row['ours'])} <small>{_surety(row, form)}{seeds}</small>"
+    is_of_each = row["asked_of"] == "each seed"
+    sure = [_surety(row, form)] if is_of_each or row["seeds"] >= MIN_SEEDS else []
+    sure += [] if is_of_each else [count(row["seeds"], "seed")]
+    text = f"{form(row['ours'])} <small>{', '.join(sure)}</small>"
     told = "".join(f"<br><small>{note}</small>" for note in notes)
     return f"{text}<br>{words[row['holds']]}{told}"  # may wrap: why it is undecided can be long
 

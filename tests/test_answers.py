@@ -176,6 +176,14 @@ def test_margins_stand_with_their_reasons():
     assert "decided, too: as they are" in text
 
 
+@pytest.mark.parametrize(("seeds", "sure"), [(1, "1 seed"), (2, "80.00 % to 90.00 %, 2 seeds")])
+def test_a_mean_of_one_seed_has_no_interval(seeds, sure):
+    row = {"asked_of": "the interval", "seeds": seeds, "ours": 0.85, "holds": "undecided", "otherwise": "undecided"}
+    row |= {"interval_low": 0.8, "interval_high": 0.9} if seeds > 1 else {"interval_low": NAN, "interval_high": NAN}
+    text = answers._criterion_cell(pd.Series(row | {"unsettled": "", "caveat": ""}), percent)
+    assert text.replace("\N{NO-BREAK SPACE}", " ") == f"85.00 % <small>{sure}</small><br>? too few seeds"
+
+
 def test_how_sure_is_what_some_seeds_show():
     row = pd.Series({"asked_of": "each seed", "inside": 1, "seeds": 3})
     low, high = proportion_interval(1, 3)[1:]
