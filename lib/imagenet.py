@@ -42,6 +42,12 @@ def photographs(name: str, root: Path, classes: int | None = None) -> Dataset:
     return packed(name, source, size, classes)
 
 
+def own_size(name: str) -> int:
+    """Height and width in pixels of a photograph data set's images where no others are asked for; 0 for all other data
+    sets."""
+    return SIZES.get(name, 0)
+
+
 def image_size(name: str) -> int:
     """Height and width in pixels of a photograph data set's images: IMAGE_SIZE, or the data set's own; 0 for all other
     data sets.
@@ -49,9 +55,9 @@ def image_size(name: str) -> int:
     Raises:
         InputError: IMAGE_SIZE is not in ALLOWED_SIZES.
     """
-    if name not in SIZES:
+    if not own_size(name):
         return 0
-    text = from_environment("IMAGE_SIZE", str(SIZES[name]))
+    text = from_environment("IMAGE_SIZE", str(own_size(name)))
     if not text.isdecimal() or int(text) not in ALLOWED_SIZES:
         raise InputError(
             f"IMAGE_SIZE {text!r} is not a whole number of pixels from {ALLOWED_SIZES[0]} to {ALLOWED_SIZES[-1]}"

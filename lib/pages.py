@@ -20,7 +20,7 @@ from lib.config import retrains
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
-from lib.imagenet import SIZES, image_size
+from lib.imagenet import image_size, own_size
 from lib.margins import CRITERIA_VERSION
 from lib.packing import pixels_text
 from lib.profiles import PROFILES, Profile
@@ -157,7 +157,7 @@ def ribbon(profile: Profile, data: str) -> str:
         return ""
     has_all = profile.rates == PROFILES[profile.name].rates
     rates = "" if has_all else f" at {count(len(profile.rates), 'rate')} of corruption"
-    pixels = "" if size == SIZES.get(data, 0) else f" {pixels_text(size)}"
+    pixels = "" if size == own_size(data) else f" {pixels_text(size)}"
     return f"Profile {profile.name} on {data}{rates}{pixels}: reduced. Not the full result."
 
 
@@ -323,7 +323,7 @@ def provenance(*studies: Study) -> HTML:
 def _others(study: Study) -> str:
     """What else was asked for; without a number of seeds every claim takes all that are recorded."""
     given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
-    pixels = f" IMAGE_SIZE={study.pixels}" if study.pixels != SIZES.get(study.data, 0) else ""
+    pixels = f" IMAGE_SIZE={study.pixels}" if study.pixels != own_size(study.data) else ""
     return pixels + " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
 
 

@@ -21,7 +21,7 @@ from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
 from lib.data import CLASSES, IMAGES, load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
 from lib.files import NoData
-from lib.imagenet import SIZES, image_size
+from lib.imagenet import image_size, own_size
 from lib.packing import UNREADABLE_SHARE, pixels_text
 from lib.photo_claims import claims_of
 from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
@@ -113,7 +113,7 @@ class Study:
         if retrains():
             return _read(self.claim.name, self.profile, data, RunStore(RECORDED), False, pixels=image_size(data))
         asked = self.profile.name, self.profile.rates, self.data, self.pixels, self.store.root
-        if asked == ("paper", PROFILES["paper"].rates, data, SIZES.get(data, 0), RECORDED):
+        if asked == ("paper", PROFILES["paper"].rates, data, own_size(data), RECORDED):
             return self
         return recorded_study(self.claim.name, "paper", data)
 
@@ -171,7 +171,7 @@ class Study:
 def is_papers(profile: Profile, data: str, pixels: int) -> bool:
     """Whether a profile on a data set, of photographs of so many pixels, is the paper's setting, with all its
     corruption rates."""
-    is_own = data in ("cifar10", "imagenet") and pixels == SIZES.get(data, 0)
+    is_own = data in ("cifar10", "imagenet") and pixels == own_size(data)
     return is_own and (profile.name, profile.rates) == ("paper", PROFILES["paper"].rates)
 
 
@@ -291,7 +291,7 @@ def _read(
 ) -> Study:
     """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand; pixels: as
     recorded_runs', None for the data set's own."""
-    pixels = SIZES.get(dataset, 0) if pixels is None else pixels
+    pixels = own_size(dataset) if pixels is None else pixels
     found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, pixels, own)
     if more_seeds:
         size = _with_recorded_seeds(claim, size, dataset, found)
