@@ -27,12 +27,13 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
     ("gaussian", 0.0),
 )
 SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS = "slower decay", "default LRN", "tutorial weights"
-ACROSS_CHANNELS = "across channels"
-VARIANTS = {  # of settings that the paper may not have had: for which networks, and what they are instead
+ACROSS_CHANNELS, PAPERS_RATE = "across channels", "the paper's learning rate"
+VARIANTS = {  # of settings of which the paper has or may have had others: for which networks, and what they are then
     SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
     DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
     ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together
+    PAPERS_RATE: (("inception_no_bn",), {"learning_rate": 0.1}),  # which it gives for Inception, either way
 }
 TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of networks and their training, not of images
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
@@ -176,10 +177,13 @@ def _table4_run(profile: Profile, dataset: str, model: str, regularizer: str, se
 
 
 def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
-    """Claim 4: batch norm on and off (Fig. 2b), early stopping, and other optimizers than SGD."""
+    """Claim 4: batch norm on and off (Fig. 2b), the latter at PAPERS_RATE, too, early stopping, and other optimizers
+    than SGD."""
     for seed in profile.seeds:
         yield Arm("batch norm", "on", base_run(profile, dataset, "inception", seed))
-        yield Arm("batch norm", "off", base_run(profile, dataset, "inception_no_bn", seed))
+        run = base_run(profile, dataset, "inception_no_bn", seed)
+        for name, variant in [("", run), *_variants(profile, run, [PAPERS_RATE])]:
+            yield Arm("batch norm", "off", variant, name)
         for model in CORRUPTION_MODELS:
             run = replace(base_run(profile, dataset, model, seed), stop_when_fitted=False)
             run = replace(run, validation_size=profile.held_out(run.model, dataset))

@@ -18,6 +18,7 @@ from lib.experiments import (
     DATA_CONTROL,
     DEFAULT_LRN,
     NOISE_OF_FIG_1C,
+    PAPERS_RATE,
     SLOWER,
     TUTORIAL_WEIGHTS,
     VARIANTS,
@@ -33,6 +34,7 @@ PIXELS = "shuffled and random pixels"
 SLOWED, SLOWER_DECAY = VARIANTS[SLOWER][0], VARIANTS[SLOWER][1]["decay"]
 TEST_LABELS, DECAY = "test labels of Fig. 1c", f"decay of {' and '.join(MODEL_NAMES[model] for model in SLOWED)}"
 RESPONSE_NORM, INITIALIZATION = "AlexNet's local response normalization", "initialization"
+LEARNING_RATE = "learning rate"
 ALEXNETS = {  # what AlexNet ran with both ways: the variant, the setting and its name
     RESPONSE_NORM: (DEFAULT_LRN, "lrn", "constants"),
     INITIALIZATION: (TUTORIAL_WEIGHTS, "initialization", "weights"),
@@ -150,6 +152,26 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
 
 
+def _implicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
+    rows = runs[(runs["comparison"] == "batch norm") & runs["model"].isin(VARIANTS[PAPERS_RATE][0])]
+    ran = rows[rows["key"].notna()]
+    if PAPERS_RATE not in set(ran["variant"]):
+        return {}
+    parts = [f"with {rate:g} {_survived(part)}" for rate, part in ran.groupby("learning_rate")]
+    return {LEARNING_RATE: f"{MODEL_NAMES[ran['model'].iloc[0]]} {'; '.join(parts)}"}
+
+
+def _survived(runs: pd.DataFrame) -> str:
+    """In how many of the runs the loss left the finite numbers, and when, and the test accuracy of the others."""
+    lost = runs["outcome"] == "diverged"
+    text = f"diverged in {lost.sum()} of {count(len(runs), 'seed')}"
+    if lost.any():
+        text += f", by epoch {runs.loc[lost, 'epochs_run'].max():.0f}"
+    if lost.all():
+        return text
+    return f"{text}, test accuracy otherwise {percent(runs.loc[~lost, 'test_accuracy'].astype(float).mean())}"
+
+
 def _alexnet_found(runs: pd.DataFrame) -> dict[str, str]:
     """What came of each of ALEXNETS."""
     runs = runs[runs["model"] == "alexnet"]
@@ -196,4 +218,5 @@ FOUND: dict[str, Callable[[pd.DataFrame], dict[str, str]]] = {
     "randomization": _randomization_found,
     "label_corruption": _label_corruption_found,
     "explicit_regularization": _explicit_regularization_found,
+    "implicit_regularization": _implicit_regularization_found,
 }

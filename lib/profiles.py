@@ -51,7 +51,7 @@ class Profile:
     stop_when_fitted: bool
     is_result: bool = True
     takes_days: bool = False  # on a CPU: a report shows what is recorded and trains nothing there
-    variants: bool = False  # whether settings that other replications needed are tried beside the paper's
+    variants: bool = False  # whether other settings that the paper has, or may have had, are tried beside these
     data_control: bool = False  # whether a network is trained without the images that are not bit-exact, too
     fp32_control: bool = False  # whether random labels are fitted in full precision, too, once by each network
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged

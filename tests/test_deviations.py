@@ -7,7 +7,17 @@ from lib import paper
 from lib.claims import CLAIMS
 from lib.deviations import CLAIM_ROWS, deviations
 from lib.experiments import CORRUPTION_MODELS, TRAINING_VARIANTS, VARIANTS, arms_frame, claim_arms
-from lib.findings import DECAY, EXACT, INITIALIZATION, PIXELS, PRECISION, RESPONSE_NORM, TEST_LABELS, WEIGHT_DECAY
+from lib.findings import (
+    DECAY,
+    EXACT,
+    INITIALIZATION,
+    LEARNING_RATE,
+    PIXELS,
+    PRECISION,
+    RESPONSE_NORM,
+    TEST_LABELS,
+    WEIGHT_DECAY,
+)
 from lib.profiles import PROFILES
 
 QUICK, PAPER, CPU = (PROFILES[name] for name in ("quick", "paper", "cpu"))
@@ -211,6 +221,25 @@ def test_coefficients_are_compared_on_the_same_seeds():
     runs = runs_of("explicit_regularization", PAPER, key="k", test_accuracy=accuracy)
     text = found("explicit_regularization", WEIGHT_DECAY, runs)
     assert "AlexNet 50.00% with 0, 50.00% with 5e-05, 50.00% with 0.0005 (1 seed)" in text
+
+
+def test_at_the_papers_learning_rate_it_is_told_whether_runs_without_batch_norm_diverge():
+    def runs(**results):
+        return runs_of("implicit_regularization", PAPER, key="k", test_accuracy=0.5, **results)
+
+    def outcome(row):
+        return "diverged" if row["variant"] and row["seed"] else "epochs"
+
+    ran = runs(outcome=outcome, epochs_run=lambda row: 1 + row["seed"])
+    text = found("implicit_regularization", LEARNING_RATE, ran)
+    mine, papers = text.split("; ")
+    assert mine == "Inception without BN with 0.01 diverged in 0 of 3 seeds, test accuracy otherwise 50.00%"
+    assert papers == "with 0.1 diverged in 2 of 3 seeds, by epoch 3, test accuracy otherwise 50.00%"
+    text = found("implicit_regularization", LEARNING_RATE, runs(outcome="diverged", epochs_run=1))
+    assert text.endswith("with 0.1 diverged in 3 of 3 seeds, by epoch 1")
+    own = runs(outcome="epochs", epochs_run=64)
+    own.loc[own["variant"] != "", "key"] = None
+    assert found("implicit_regularization", LEARNING_RATE, own) == "—"
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

@@ -104,7 +104,7 @@ def test_fig_1_asks_how_soon_runs_fit_and_its_parts_share_those_on_true_and_on_r
     assert fig1a & fig1bc == {run for run in fig1a if run.pixels == "original"}
 
 
-@pytest.mark.parametrize("claim", ["randomization", "label_corruption", "explicit_regularization"])
+@pytest.mark.parametrize("claim", CLAIM_ARMS)
 def test_variants_are_the_usual_runs_with_other_settings(claim):
     arms = claim_arms(claim, PAPER, "cifar10")
     usual = {(arm.group, arm.name, arm.run) for arm in arms}
@@ -113,10 +113,12 @@ def test_variants_are_the_usual_runs_with_other_settings(claim):
         models, settings = VARIANTS[variant]
         assert arm.run.model in models
         assert asdict(arm.run) == asdict(arm.run) | settings
-        own = {"decay": PAPER.settings[arm.run.model].decay, "lrn": Run.lrn, "initialization": Run.initialization}
-        own["across_channels"] = Run.across_channels
+        setting = PAPER.settings[arm.run.model]
+        own = {"decay": setting.decay, "learning_rate": setting.learning_rate}
+        own |= {name: getattr(Run, name) for name in ("lrn", "initialization", "across_channels")}
         assert (arm.comparison, arm.name, replace(arm.run, **own)) in usual
-    assert {name for _, name in variants} >= {"across channels" if claim == "randomization" else "default LRN"}
+    some = {"randomization": "across channels", "implicit_regularization": "the paper's learning rate"}
+    assert {name for _, name in variants} >= {some.get(claim, "default LRN")}
     assert not any(arm.variant for arm in claim_arms(claim, QUICK, "cifar10"))
 
 
