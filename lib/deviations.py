@@ -47,7 +47,7 @@ STATED[V3] = replace(PROFILES["paper"].settings[V3], batch_size=32)
 V3_AUTHORS = "Szegedy et al. (2016)"
 SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effect
     ("width", "network width (factor)", "two CPU cores", "fewer parameters: slower fitting, lower accuracy"),
-    ("learning_rate", LEARNING_RATE, "that one failed in trials on few images", "slower fitting"),
+    ("learning_rate", LEARNING_RATE, "a choice for few images that no record compares", "slower fitting"),
     ("decay", "learning-rate decay an epoch", "fewer images make fewer steps an epoch", "shifts the curves"),
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
@@ -225,7 +225,7 @@ def _inception_v3(setting: Setting) -> Iterator[Row]:
 
     why = f"the network's published recipe is RMSProp with epsilon {RMSPROP_EPSILON:g}"
     if setting.optimizer != "rmsprop":
-        why = "in trials it fitted so few images in half the epochs of RMSProp, the network's published recipe"
+        why = "a choice for few images that no record compares with RMSProp, the network's published recipe"
     yield (
         "optimizer", "asynchronous SGD on 50 workers, the rest not stated", f"{setting.optimizer}, synchronous, one "
         "process or several that share batch statistics", why, "no stale gradients; small once all is fitted",
