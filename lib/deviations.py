@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from lib import paper
-from lib.claims import MODEL_NAMES
+from lib.claims import CLAIMS, MODEL_NAMES
 from lib.data import CLASSES, IMAGES
 from lib.experiments import (
     ADAM_LEARNING_RATE,
@@ -51,6 +51,8 @@ SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effec
     ("decay", "learning-rate decay an epoch", "fewer images make fewer steps an epoch", "shifts the curves"),
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
+PAPERS_TOO = f"; under {CLAIMS['implicit_regularization'].title} the paper's beside it, as runs of their own that no "
+PAPERS_TOO += "criterion takes"
 Row = tuple[str, str, str, str, str]
 
 
@@ -146,8 +148,7 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
             unstated = f"not stated; {V3_AUTHORS}: " if dataset in PHOTOGRAPHS else ""
             tried = _listed(ours, differs)
             if what == LEARNING_RATE and dataset not in PHOTOGRAPHS:
-                why = "other replications needed a lower one"
-                tried += "; beside it the paper's, as runs of their own that no criterion takes" * profile.variants
+                why, tried = "other replications needed a lower one", tried + PAPERS_TOO * profile.variants
             yield what, unstated + _listed(stated, differs), tried, why, effect
     yield _epochs(profile, dataset, runs)
     if all(profile.settings[model].batch_size == STATED[model].batch_size for model in models):
