@@ -264,8 +264,9 @@ def margins_table(*studies: Study) -> HTML:
     ]
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
     changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
-    others = "; ".join(filter(None, map(_verdict_otherwise, studies))) or "as they are"
-    aside = f"<p>Verdicts, were what is left undecided for other reasons than few seeds decided, too: {others}.</p>"
+    others = "; ".join(filter(None, map(_verdict_otherwise, studies))) or "the same"
+    reasons = "If what is undecided for other reasons than too few seeds were decided, too, the verdicts would be"
+    aside = f"<p>{reasons}: {others}.</p>"
     return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>{aside}")
 
 

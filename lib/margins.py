@@ -8,25 +8,25 @@ from lib.criteria import IMAGENET_CHANCE, PAPER_CHANCE, Margin
 from lib.words import in_points, percent
 
 VERSIONS = {  # of the criteria: what changed, and what had been seen by then
-    2: "margins from what the paper claims and gives, decided by intervals; before any run at the paper's size; the "
-    "one for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, none of which "
-    "lies between the two",
-    3: "a time to overfit that never came, or a network that did not fit what it was trained on, leaves a criterion "
-    "undecided, whichever way it went before, and SGD is asked against batches and rates four times as large, too; "
-    "after runs at the paper's size were seen; no margin changed",
-    4: "Inception's runs of Fig. 1a end once they have fitted, as those of Fig. 1b and 1c do; before a result of them "
-    "was seen; no margin changed",
-    5: "random labels that never fit leave undecided whether they cost a constant factor only, as version 3 says, and "
-    "the best of many epochs that were judged by few test images leaves undecided whether stopping gains something: "
-    "that much is gained by chance; after runs of every profile were seen; no margin changed",
-    6: "no criterion changed; among the paper's numbers Fig. 1b's margins are scaled to how far each network's curve "
-    "rises, since Inception's would have passed a flat one, and an effect counts as replicated only in the paper's "
-    "direction; after runs of every profile were seen",
-    7: "what version 3 says of networks that did not fit holds of those on random labels, too, which leave undecided "
-    "whether they are at chance and whether test errors grow; what is lost without a regularizer is undecided where "
+    2: "margins are taken from what the paper claims and gives, and decided by intervals. Fixed before any run at the "
+    "paper's size; that for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, "
+    "none of which lies between the two",
+    3: "where a time to overfit never came, or a network did not fit what it was trained on, a criterion is undecided, "
+    "whichever way it went before; SGD is held against batches and rates four times as large, too. After runs at the "
+    "paper's size had been seen; no margin changed",
+    4: "Inception's runs of Fig. 1a end once they have fitted, as those of Fig. 1b and 1c do. Before any result of "
+    "them had been seen; no margin changed",
+    5: "random labels that never fit leave undecided whether they cost only a constant factor, as version 3 implies; "
+    "the best of many epochs, if judged by few test images, leaves undecided whether stopping gains something, since "
+    "chance alone gains as much. After runs of every profile had been seen; no margin changed",
+    6: "no criterion changed. Among the paper's numbers, Fig. 1b's margins are scaled to how far each network's curve "
+    "rises, since Inception's would have passed a flat curve, and an effect counts as replicated only in the paper's "
+    "direction. After runs of every profile had been seen",
+    7: "what version 3 says of networks that did not fit holds for random labels, too: it is undecided whether such "
+    "networks are at chance, and whether their test errors grow. What is lost without a regularizer is undecided where "
     "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; where it "
-    "learned there but did not fit, that is noted and decides as before; after runs of every profile were seen; no "
-    "margin changed",
+    "learned but did not fit, that is noted and the criterion decided as before. After runs of every profile had been "
+    "seen; no margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
