@@ -173,7 +173,7 @@ def test_margins_stand_with_their_reasons():
     assert f"criteria version {CRITERIA_VERSION}" in text
     assert text.count("<tr") == 1 + len(answers.MARGINS) + 3
     assert text.count("<li>Version") == len(VERSIONS)
-    assert "decided, too: as they are" in text
+    assert "the verdicts would be: the same" in text
 
 
 @pytest.mark.parametrize(("seeds", "sure"), [(1, "1 seed"), (2, "80.00 % to 90.00 %, 2 seeds")])
