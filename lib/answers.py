@@ -265,8 +265,7 @@ def margins_table(*studies: Study) -> HTML:
     frame = pd.DataFrame(rows, columns=["margin", "value", "why"]).map(html.escape)
     changes = "".join(f"<li>Version {version}: {html.escape(text)}.</li>" for version, text in VERSIONS.items())
     others = "; ".join(filter(None, map(_verdict_otherwise, studies))) or "the same"
-    reasons = "If what is undecided for other reasons than too few seeds were decided, too, the verdicts would be"
-    aside = f"<p>{reasons}: {others}.</p>"
+    aside = f"<p>Were criteria left undecided only where seeds are too few, the verdicts would be: {others}.</p>"
     return HTML(f"{table(frame, f'Margins, criteria version {CRITERIA_VERSION}').data}<ul>{changes}</ul>{aside}")
 
 

@@ -47,12 +47,10 @@ STATED[V3] = replace(PROFILES["paper"].settings[V3], batch_size=32)
 V3_AUTHORS = "Szegedy et al. (2016)"
 SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effect
     ("width", "network width (factor)", "two CPU cores", "fewer parameters: slower fitting, lower accuracy"),
-    ("learning_rate", LEARNING_RATE, "a choice for few images that no record compares", "slower fitting"),
+    ("learning_rate", LEARNING_RATE, "other replications needed a lower one", "slower fitting"),
     ("decay", "learning-rate decay an epoch", "fewer images make fewer steps an epoch", "shifts the curves"),
     ("batch_size", "batch size", "fewer images make fewer steps an epoch", "shifts the curves"),
 )
-PAPERS_TOO = f"; under {CLAIMS['implicit_regularization'].title} the paper's beside it, as runs of their own that no "
-PAPERS_TOO += "criterion takes"
 Row = tuple[str, str, str, str, str]
 
 
@@ -138,18 +136,7 @@ def _images(size: int | None) -> str:
 
 def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Row]:
     models = profile.networks(dataset)
-    for attribute, what, why, effect in SETTINGS:
-        ours = {model: getattr(profile.settings[model], attribute) for model in models}
-        stated = {model: getattr(STATED[model], attribute) for model in ours}
-        differs = [model for model in ours if ours[model] != stated[model]]
-        if differs and attribute == "batch_size" and not profile.is_reduced(dataset):
-            why, effect = "that was each of many workers'; here it is all of a step", "less noise in a step"
-        if differs:
-            unstated = f"not stated; {V3_AUTHORS}: " if dataset in PHOTOGRAPHS else ""
-            tried = _listed(ours, differs)
-            if what == LEARNING_RATE and dataset not in PHOTOGRAPHS:
-                why, tried = "other replications needed a lower one", tried + PAPERS_TOO * profile.variants
-            yield what, unstated + _listed(stated, differs), tried, why, effect
+    yield from _settings(profile, dataset, models)
     yield _epochs(profile, dataset, runs)
     if all(profile.settings[model].batch_size == STATED[model].batch_size for model in models):
         why, effect = "the points of the paper's curves are an epoch of such batches apart", "none"
@@ -161,6 +148,26 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
     else:
         yield from _cifar10_networks(profile)
     yield _arithmetic(runs)
+
+
+def _settings(profile: Profile, dataset: str, models: Iterable[str]) -> Iterator[Row]:
+    is_photo = dataset in PHOTOGRAPHS
+    for attribute, what, why, effect in SETTINGS:
+        ours = {model: getattr(profile.settings[model], attribute) for model in models}
+        stated = {model: getattr(STATED[model], attribute) for model in ours}
+        differs = [model for model in ours if ours[model] != stated[model]]
+        if not differs:
+            continue
+        unstated = f"not stated; {V3_AUTHORS}: " if is_photo else ""
+        tried = _listed(ours, differs)
+        if attribute == "batch_size" and not profile.is_reduced(dataset):
+            why, effect = "that was each of many workers'; here it is all of a step", "less noise in a step"
+        if attribute == "learning_rate" and is_photo:
+            why = "a choice for few images, compared in no record"
+        elif attribute == "learning_rate" and profile.variants:
+            page = CLAIMS["implicit_regularization"].title
+            tried += f"; under {page} also the paper's, in runs of their own that no criterion takes"
+        yield what, unstated + _listed(stated, differs), tried, why, effect
 
 
 def _cifar10_networks(profile: Profile) -> Iterator[Row]:
@@ -226,7 +233,7 @@ def _inception_v3(setting: Setting) -> Iterator[Row]:
 
     why = f"the network's published recipe is RMSProp with epsilon {RMSPROP_EPSILON:g}"
     if setting.optimizer != "rmsprop":
-        why = "a choice for few images that no record compares with RMSProp, the network's published recipe"
+        why = "a choice for few images; no record compares it with RMSProp, the network's published recipe"
     yield (
         "optimizer", "asynchronous SGD on 50 workers, the rest not stated", f"{setting.optimizer}, synchronous, one "
         "process or several that share batch statistics", why, "no stale gradients; small once all is fitted",

@@ -28,14 +28,14 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
 )
 SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS = "slower decay", "default LRN", "tutorial weights"
 ACROSS_CHANNELS, PAPERS_RATE = "across channels", "the paper's learning rate"
-VARIANTS = {  # of settings of which the paper has or may have had others: for which networks, and what they are then
+VARIANTS = {  # other settings, which the paper has or may have had: for which networks, and what they are
     SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
     DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
     ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together
     PAPERS_RATE: (("inception_no_bn",), {"learning_rate": 0.1}),  # which it gives for Inception, either way
 }
-TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of networks and their training, not of images
+TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of Fig. 1b-c's networks and training, not of images
 DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 NOISE_OF_FIG_1C = "Fig. 1c at rate 1"  # group: random labels, with TRAINING_VARIANTS beside it

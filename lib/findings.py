@@ -162,14 +162,15 @@ def _implicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
 
 
 def _survived(runs: pd.DataFrame) -> str:
-    """In how many of the runs the loss left the finite numbers, and when, and the test accuracy of the others."""
+    """In how many of the runs the loss left the finite numbers, and when, and the mean test accuracy of the others."""
     lost = runs["outcome"] == "diverged"
     text = f"diverged in {lost.sum()} of {count(len(runs), 'seed')}"
     if lost.any():
-        text += f", by epoch {runs.loc[lost, 'epochs_run'].max():.0f}"
+        text += f", in epoch {' and '.join(f'{epoch:.0f}' for epoch in sorted(set(runs.loc[lost, 'epochs_run'])))}"
     if lost.all():
         return text
-    return f"{text}, test accuracy otherwise {percent(runs.loc[~lost, 'test_accuracy'].astype(float).mean())}"
+    rest = runs.loc[~lost, "test_accuracy"].astype(float)
+    return f"{text}, mean test accuracy of the {'rest' if lost.any() else 'runs'} {percent(rest.mean())}"
 
 
 def _alexnet_found(runs: pd.DataFrame) -> dict[str, str]:

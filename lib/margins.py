@@ -8,15 +8,16 @@ from lib.criteria import IMAGENET_CHANCE, PAPER_CHANCE, Margin
 from lib.words import in_points, percent
 
 VERSIONS = {  # of the criteria: what changed, and what had been seen by then
-    2: "margins are taken from what the paper claims and gives, and decided by intervals. Fixed before any run at the "
-    "paper's size; that for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, "
-    "none of which lies between the two",
+    2: "margins come from what the paper claims and gives, and intervals decide. Before any run at the paper's size; "
+    "the margin for fitting photographs was lowered by a point after the first runs of quick on Tiny ImageNet, none of "
+    "which lies between the old one and the new",
     3: "where a time to overfit never came, or a network did not fit what it was trained on, a criterion is undecided, "
-    "whichever way it went before; SGD is held against batches and rates four times as large, too. After runs at the "
-    "paper's size had been seen; no margin changed",
+    "whichever way it went before; SGD is compared with batches and rates four times as large, too. After runs at "
+    "the paper's size had been seen; no margin changed",
     4: "Inception's runs of Fig. 1a end once they have fitted, as those of Fig. 1b and 1c do. Before any result of "
     "them had been seen; no margin changed",
-    5: "random labels that never fit leave undecided whether they cost only a constant factor, as version 3 implies; "
+    5: "random labels that were never fitted leave undecided whether they cost only a constant factor, as version 3 "
+    "implies; "
     "the best of many epochs, if judged by few test images, leaves undecided whether stopping gains something, since "
     "chance alone gains as much. After runs of every profile had been seen; no margin changed",
     6: "no criterion changed. Among the paper's numbers, Fig. 1b's margins are scaled to how far each network's curve "
@@ -24,8 +25,8 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     "direction. After runs of every profile had been seen",
     7: "what version 3 says of networks that did not fit holds for random labels, too: it is undecided whether such "
     "networks are at chance, and whether their test errors grow. What is lost without a regularizer is undecided where "
-    "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; where it "
-    "learned but did not fit, that is noted and the criterion decided as before. After runs of every profile had been "
+    "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; any "
+    "other lack of fit with it is noted, and the criterion decided as before. After runs of every profile had been "
     "seen; no margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)

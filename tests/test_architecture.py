@@ -12,6 +12,11 @@ import lib
 from lib.config import ROOT
 
 ORDER = re.findall(r"\w+", lib.__doc__.partition("right:\n")[2])
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+DECLARED, TESTING = (
+    [re.match(r"[a-z-]+", each)[0] for each in names]
+    for names in (PROJECT["dependencies"], PROJECT["optional-dependencies"]["test"])
+)
 MODULES = sorted(path.stem for path in (ROOT / "lib").glob("*.py") if path.stem != "__init__")
 
 
@@ -46,13 +51,12 @@ def test_no_module_imports_one_to_its_right(module):
 def test_the_lock_is_plain_and_names_every_dependency():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     assert all(re.fullmatch(r"[a-z0-9._-]+==[0-9][0-9a-z.+]*", line) for line in lines)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.match(r"[a-z-]+", each)[0] for each in project["dependencies"]}
-    tested = {re.match(r"[a-z-]+", each)[0] for each in project["optional-dependencies"]["test"]}
-    assert declared | tested <= {line.split("==")[0] for line in lines}
+    assert set(DECLARED) | set(TESTING) <= {line.split("==")[0] for line in lines}
+
+
+def test_what_lib_imports_is_declared_and_not_only_there_because_another_package_needs_it():
     distributions = packages_distributions()
-    imported = {name.lower() for package in foreign_packages() for name in distributions[package]}
-    assert imported <= declared  # and not only there because another package needs it
+    assert {name.lower() for package in foreign_packages() for name in distributions[package]} <= set(DECLARED)
 
 
 def test_conda_reads_the_same_lists():

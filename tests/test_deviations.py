@@ -55,6 +55,21 @@ def test_a_changed_setting_shows_and_an_unchanged_one_does_not():
     assert changed["ours"]["batch size"] == str(PAPER.settings["alexnet"].batch_size)
 
 
+@pytest.mark.parametrize("profile", [QUICK, CPU, PAPER], ids=lambda profile: profile.name)
+def test_another_learning_rate_has_its_reason_and_says_where_the_papers_is_tried_too(profile):
+    rows = deviations("randomization", profile, "cifar10", runs_of("randomization", profile)).set_index("what")
+    assert "other replications" in rows["why"][LEARNING_RATE]
+    assert ("under Implicit regularization also the paper's" in rows["ours"][LEARNING_RATE]) == profile.variants
+    tried = {arm.run.learning_rate for arm in claim_arms("implicit_regularization", profile, "cifar10") if arm.variant}
+    assert tried == ({0.1} if profile.variants else set())
+
+
+def test_another_learning_rate_on_photographs_is_not_said_to_be_compared():
+    runs = runs_of("randomization", QUICK, "tiny-imagenet")
+    rows = deviations("randomization", QUICK, "tiny-imagenet", runs).set_index("what")
+    assert rows["why"][LEARNING_RATE] == "a choice for few images, compared in no record"
+
+
 def test_inception_v3s_smaller_batches_have_their_own_reason_on_all_of_imagenet():
     rows = deviations("randomization", PAPER, "imagenet", runs_of("randomization", PAPER, "imagenet")).set_index("what")
     assert rows["paper"]["batch size"] == "not stated; Szegedy et al. (2016): Inception V3 32"
@@ -225,19 +240,22 @@ def test_coefficients_are_compared_on_the_same_seeds():
 
 def test_at_the_papers_learning_rate_it_is_told_whether_runs_without_batch_norm_diverge():
     def runs(**results):
-        return runs_of("implicit_regularization", PAPER, key="k", test_accuracy=0.5, **results)
+        return runs_of("implicit_regularization", PAPER, key="k", **results)
 
     def outcome(row):
         return "diverged" if row["variant"] and row["seed"] else "epochs"
 
-    ran = runs(outcome=outcome, epochs_run=lambda row: 1 + row["seed"])
+    def accuracy(row):
+        return 0.1 if outcome(row) == "diverged" else 0.5
+
+    ran = runs(outcome=outcome, test_accuracy=accuracy, epochs_run=lambda row: 1 + row["seed"])
     text = found("implicit_regularization", LEARNING_RATE, ran)
     mine, papers = text.split("; ")
-    assert mine == "Inception without BN with 0.01 diverged in 0 of 3 seeds, test accuracy otherwise 50.00%"
-    assert papers == "with 0.1 diverged in 2 of 3 seeds, by epoch 3, test accuracy otherwise 50.00%"
+    assert mine == "Inception without BN with 0.01 diverged in 0 of 3 seeds, mean test accuracy of the runs 50.00%"
+    assert papers == "with 0.1 diverged in 2 of 3 seeds, in epoch 2 and 3, mean test accuracy of the rest 50.00%"
     text = found("implicit_regularization", LEARNING_RATE, runs(outcome="diverged", epochs_run=1))
-    assert text.endswith("with 0.1 diverged in 3 of 3 seeds, by epoch 1")
-    own = runs(outcome="epochs", epochs_run=64)
+    assert text.endswith("with 0.1 diverged in 3 of 3 seeds, in epoch 1")
+    own = runs(outcome="epochs", test_accuracy=0.5, epochs_run=64)
     own.loc[own["variant"] != "", "key"] = None
     assert found("implicit_regularization", LEARNING_RATE, own) == "—"
 
