@@ -106,9 +106,9 @@ def verdicts() -> str:
         "Each cell: the verdict; the mean of the claim's headline criterion, with the 95 % interval where the mean is "
         f"what is asked; what became of all criteria (version {CRITERIA_VERSION}). **replicated**: all hold; "
         "**partly**: the headline holds and another fails, or one holds in some seeds only; **not replicated**: the "
-        "headline fails; **inconclusive**: seeds are too few, networks did not fit, or runs are missing. The share "
-        "that remains is (accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of "
-        "their own:",
+        "headline fails; **inconclusive**: the headline is undecided or not run, or no criterion fails but some are. "
+        "Undecided is what too few seeds, or networks that did not fit, cannot say. The share that remains is "
+        "(accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of their own:",
         markdown(["headline", "paper", "must be at least"], _headlines(columns.values())),
         "<details><summary>What the runs at the paper's size say of what the paper leaves open</summary>",
         "\n".join(_findings(own.values())) or "- not run",
