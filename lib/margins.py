@@ -17,17 +17,16 @@ VERSIONS = {  # of the criteria: what changed, and what had been seen by then
     4: "Inception's runs of Fig. 1a end once they have fitted, as those of Fig. 1b and 1c do. Before any result of "
     "them had been seen; no margin changed",
     5: "random labels that were never fitted leave undecided whether they cost only a constant factor, as version 3 "
-    "implies; "
-    "the best of many epochs, if judged by few test images, leaves undecided whether stopping gains something, since "
-    "chance alone gains as much. After runs of every profile had been seen; no margin changed",
+    "implies; the best of many epochs, if judged by few test images, leaves undecided whether stopping gains "
+    "something, since chance alone gains as much. After runs of every profile had been seen; no margin changed",
     6: "no criterion changed. Among the paper's numbers, Fig. 1b's margins are scaled to how far each network's curve "
     "rises, since Inception's would have passed a flat curve, and an effect counts as replicated only in the paper's "
     "direction. After runs of every profile had been seen",
     7: "what version 3 says of networks that did not fit holds for random labels, too: it is undecided whether such "
     "networks are at chance, and whether their test errors grow. What is lost without a regularizer is undecided where "
-    "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; any "
-    "other lack of fit with it is noted, and the criterion decided as before. After runs of every profile had been "
-    "seen; no margin changed",
+    "the network with it fitted less than the paper's or, where the paper has no such row, learned nothing; any other "
+    "lack of fit with it is noted, and the criterion decided as before. After runs of every profile had been seen; no "
+    "margin changed",
 }
 CRITERIA_VERSION = max(VERSIONS)
 LEVELS = (0.1, 0.01)  # losses around OVERFIT_LOSS: the paper defines no level at which it stopped its clock
