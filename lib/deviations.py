@@ -15,8 +15,10 @@ from lib.data import CLASSES, IMAGES
 from lib.experiments import (
     ADAM_LEARNING_RATE,
     LARGE_BATCH,
+    PAPERS_RATE,
     V3_DROPOUT,
     V3_WEIGHT_DECAY,
+    VARIANTS,
 )
 from lib.findings import (
     DECAY,
@@ -42,7 +44,8 @@ from lib.words import count, percent
 
 # What the paper states; its batch size is inferred from the spacing of its curves' points. Of ImageNet it states none
 # of this, so there it is what the network's authors do.
-STATED = {model: Setting(0.1 if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
+INCEPTIONS_RATE = VARIANTS[PAPERS_RATE][1]["learning_rate"]
+STATED = {model: Setting(INCEPTIONS_RATE if model.startswith("inception") else 0.01, epochs=64) for model in MODELS}
 STATED[V3] = replace(PROFILES["paper"].settings[V3], batch_size=32)
 V3_AUTHORS = "Szegedy et al. (2016)"
 SETTINGS = (  # attribute of Setting, what it is, why it differs, expected effect
