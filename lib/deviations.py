@@ -259,10 +259,10 @@ def _inception_v3(setting: Setting) -> Iterator[Row]:
 
 
 def _arithmetic(runs: pd.DataFrame) -> Row:
-    ours = "bf16 in convolutions and matrix products where the hardware has it; weights, batch-norm "
+    ours = "bf16 in convolutions and matrix products where the hardware is faster in it; weights, batch-norm "
     ours += "statistics and loss in fp32"
     without = runs.loc[(runs["precision"] == "auto") & (runs["arithmetic"] == "fp32"), "key"].nunique()
-    ours += f"; on hardware without it fp32 throughout: {count(without, 'run')}" if without else ""
+    ours += f"; on other hardware fp32 throughout: {count(without, 'run')}" if without else ""
     return PRECISION, "fp32", ours, "speed", "below the spread of the seeds"
 
 

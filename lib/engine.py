@@ -382,20 +382,24 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @functools.cache
-def _hardware_bf16(device: str) -> bool:
+def _bf16_is_faster(device: str) -> bool:
+    """Whether the hardware multiplies in bf16, and faster than in fp32: Intel's vector units do the former only. A
+    Sapphire Rapids without its matrix units (AMX) trains AlexNet on 908 images a second in bf16, on 1,534 in fp32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.backends.mkldnn.is_available() and "avx512_bf16" in cpu_field("flags").split()
+    flags = cpu_field("flags").split()
+    vectors = "avx512_bf16" in flags and cpu_field("vendor_id") == "AuthenticAMD"
+    return torch.backends.mkldnn.is_available() and (vectors or "amx_bf16" in flags)
 
 
 def arithmetic(run: Run, device: str) -> torch.dtype:
-    """What convolutions and matrix products are computed in: bfloat16 where a run may use it and the hardware has it.
+    """What convolutions and matrix products are computed in: bfloat16 where a run may use it and it is the faster.
 
     Raises:
         InputError: unknown precision.
     """
     one_of("precision", run.precision, ("auto", "fp32", "fp64"))
-    return torch.bfloat16 if run.precision == "auto" and _hardware_bf16(device) else weights_dtype(run)
+    return torch.bfloat16 if run.precision == "auto" and _bf16_is_faster(device) else weights_dtype(run)
 
 
 def weights_dtype(run: Run) -> torch.dtype:

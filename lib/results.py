@@ -43,7 +43,7 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "across_channels": "whether shuffled or random pixels move between channels, too",
     "lrn": "constants of AlexNet's local response normalization: TensorFlow's tutorial's, or tf.nn.lrn's default ones",
     "initialization": "of the weights: He (normal), or tutorial (AlexNet's, as in TensorFlow's CIFAR-10 tutorial)",
-    "precision": "asked for: auto (bf16 where the hardware has it), fp32 or fp64",
+    "precision": "asked for: auto (bf16 where the hardware is faster in it), fp32 or fp64",
     "randomization": "the paper's name for what was done to the training set",
     "regularizers": "explicit regularizers that were on",
     "outcome": "epochs (all were run), fitted (ended by its stopping rule) or diverged (non-finite loss)",

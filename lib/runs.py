@@ -70,7 +70,7 @@ class Run:
     dropout: float = 0.0
     random_crop: bool = False
     flip_and_rotate: bool = False
-    precision: str = "auto"  # bf16 autocast where the hardware has it; "fp32", and for checks "fp64": never
+    precision: str = "auto"  # bf16 autocast where the hardware is faster in it; "fp32", and for checks "fp64": never
     classes: int | None = None  # of the data set's classes, evenly spaced; None: all
     exact_only: bool = False  # without the training images that differ from the published ones
     photo_augmentation: bool = False  # resized crop, mirror image, brightness, contrast, saturation and hue

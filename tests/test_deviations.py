@@ -87,7 +87,7 @@ def test_runs_in_another_arithmetic_are_counted():
     assert arithmetic(
         key=lambda row: f"{row.name}",
         arithmetic=lambda row: "fp32" if row.name in (0, 2) or row["precision"] == "fp32" else "bf16",
-    ).endswith("on hardware without it fp32 throughout: 2 runs")
+    ).endswith("on other hardware fp32 throughout: 2 runs")
 
 
 def test_which_runs_end_once_they_have_fitted_is_said_where_some_do():

@@ -232,6 +232,23 @@ def test_a_step_asks_nothing_of_the_host(digits, small_run, changes):
     assert asked.found == set()
 
 
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("AuthenticAMD", "avx512f", False),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("GenuineIntel", "avx512f avx512_bf16 amx_bf16", True),
+        ("", "", False),
+    ],
+)
+def test_a_cpu_computes_in_bf16_where_that_is_faster(small_run, monkeypatch, vendor, flags, faster):
+    monkeypatch.setattr(engine, "cpu_field", {"vendor_id": vendor, "flags": flags}.get)
+    monkeypatch.setattr(engine, "_bf16_is_faster", engine._bf16_is_faster.__wrapped__)
+    assert engine.arithmetic(small_run, "cpu") == (torch.bfloat16 if faster else torch.float32)
+    assert engine.arithmetic(replace(small_run, precision="fp32"), "cpu") == torch.float32
+
+
 def test_capacity_depends_on_the_network():
     assert engine.capacity("mlp_3x512", "cuda") == engine.STACK["cuda"]
     assert [engine.capacity(name, "cuda") for name in ("inception", "inception_no_bn", "alexnet")] == [1, 1, 1]
