@@ -28,6 +28,8 @@ RECIPE = 2  # bump by hand when training itself changes: older records then no l
 # Settings that came after the recipe's first records: at these values they are no part of a key.
 LATER = {"classes": None, "exact_only": False, "photo_augmentation": False}
 LATER |= {"lrn": "tutorial", "initialization": "He", "across_channels": False}
+NAME_CHARACTERS = 150  # of a record's file name before its key; file systems take 255 bytes, some of them less
+NAMED = ("dataset", "model", "seed", "pixels", "label_corruption")  # settings that a run's label has in its own words
 OVERFIT_LOSS = 0.05  # the running training loss below which a run counts as overfit (inferred from Fig. 1b)
 COPIES = "runs"  # folder beside a report's pages, of copies of the records
 STORE_BYTES = 2 << 30  # records and the checkpoints of what is training: most for `paper`, on a GPU
@@ -115,16 +117,18 @@ class Run:
         return {"randomization": self.randomization, "regularizers": self.regularizers}
 
     def label(self) -> str:
-        """A short human-readable name."""
+        """A readable name: what was done to the training set, the seed, each other setting that is not the default."""
         rate = f" {self.label_corruption:g}" if self.randomization.startswith("partially") else ""
-        extras = [] if self.regularizers == "none" else [self.regularizers]
-        extras += [] if self.optimizer == "sgd" else [self.optimizer]
-        extras += ["full batch"] if self.batch_size is None else []
-        extras += ["exact images"] if self.exact_only else []
-        extras += ["across channels"] if self.across_channels else []
-        extras += [] if self.lrn == "tutorial" else [f"{self.lrn} LRN"]
-        extras += [] if self.initialization == "He" else [f"{self.initialization} weights"]
-        return ", ".join([f"{self.model} on {self.randomization}{rate}", *extras, f"seed {self.seed}"])
+        others = {field.name: field.default for field in fields(self) if field.name not in NAMED}
+        settings = [_spoken(name, value) for name, usual in others.items() if (value := getattr(self, name)) != usual]
+        return ", ".join([f"{self.model} on {self.randomization}{rate}", f"seed {self.seed}", *settings])
+
+
+def _spoken(name: str, value: float | str | None) -> str:
+    words = name.replace("_", " ")
+    if value is None:  # of the settings with another default, only the batch size
+        return "full batch"
+    return words if value is True else f"{words} {value}"
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ class RunStore:
     def path(self, run: Run, fingerprint: str) -> Path:
         """Where this run's record is or will be."""
         words = re.sub(r"[^a-z0-9.]+", "-", run.label().replace("_", "").lower())
-        return self.root / run.dataset / f"{words}-{run.key(fingerprint)}.json"
+        return self.root / run.dataset / f"{words[:NAME_CHARACTERS]}-{run.key(fingerprint)}.json"
 
     def load(self, run: Run, fingerprint: str) -> Record | None:
         """The run's record, or None where there is none; a damaged one is named on stderr and counts as none."""

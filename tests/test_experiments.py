@@ -130,7 +130,9 @@ def test_large_batches_fit_the_training_set():
 
 @pytest.mark.parametrize(("profile", "name"), [(each, name) for each in PROFILES.values() for name in each.sizes])
 def test_runs_fit_their_data_set(profile, name):
-    for run in {arm.run for claim in arms_of(name) for arm in claim_arms(claim, profile, name)}:
+    runs = {arm.run for claim in arms_of(name) for arm in claim_arms(claim, profile, name)}
+    assert len({run.label() for run in runs}) == len(runs)
+    for run in runs:
         size = run.train_size or IMAGES[name]["train"]
         assert run.validation_size < size <= IMAGES[name]["train"]
         assert (run.test_size or 0) < IMAGES[name]["test"]

@@ -125,7 +125,9 @@ def test_names():
     run = Run("digits", "alexnet", label_corruption=0.3, weight_decay=5e-4, random_crop=True, optimizer="adam")
     assert run.randomization == "partially corrupted labels"
     assert run.regularizers == "random crop + weight decay"
-    assert run.label() == "alexnet on partially corrupted labels 0.3, random crop + weight decay, adam, seed 0"
+    name = "alexnet on partially corrupted labels 0.3, seed 0, optimizer adam"
+    assert run.label() == f"{name}, weight decay 0.0005, random crop"
+    assert replace(run, batch_size=None, weight_decay=0.0).label() == f"{name}, full batch, random crop"
     assert replace(run, label_corruption=1.0).randomization == "random labels"
     assert replace(run, pixels="gaussian", label_corruption=0.0).randomization == "gaussian"
     assert Run("digits", "alexnet").regularizers == "none"
