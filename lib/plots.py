@@ -3,7 +3,7 @@
 Figures are drawn on matplotlib Figures of their own: nothing is shown and no global state is kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import matplotlib
 import numpy as np
@@ -75,7 +75,7 @@ def _loss_axes(axes: Axes, history: pd.DataFrame, reference: pd.DataFrame | None
         extra["paper (thin)"] = Line2D([], [], color="0.4", **thin)
     _lines(axes, history.assign(steps=history["step"] / 1000), "randomization", names, "steps", "train_loss")
     axes.set(xlabel="thousand steps", ylim=(0, None))
-    _legend(axes, names, extra)
+    _legend(axes, names, extra, missing={*names} - {*history["randomization"]})
 
 
 def strip(
@@ -299,7 +299,7 @@ def _both_accuracies(history: pd.DataFrame, names: Sequence[str], reference: pd.
         _lines(axes, history, "name", names, "step", f"{split}_accuracy")
         axes.set(title="test" if split == "test" else "training, running", xlabel="step")
     figure.axes[0].set_ylabel("accuracy")
-    _legend(figure.axes[0], names, extra)
+    _legend(figure.axes[0], names, extra, missing={*names} - {*history["name"]})
     return figure
 
 
@@ -387,10 +387,17 @@ def _lines(axes: Axes, frame: pd.DataFrame, by: str, names: Sequence[object], x:
             axes.plot(run[x], run[y], linewidth=1.4, alpha=0.85, **style)
 
 
-def _legend(axes: Axes, names: Sequence[object], extra: Mapping[str, Line2D], markers: bool = False) -> None:
+def _legend(
+    axes: Axes,
+    names: Sequence[object],
+    extra: Mapping[str, Line2D],
+    markers: bool = False,
+    missing: Collection[object] = (),
+) -> None:
     handles = {}
     for name in names:
         style = look(names, name) | ({} if markers else {"marker": None})
-        handles[MODEL_NAMES.get(name, name)] = Line2D([], [], **style)
+        words = MODEL_NAMES.get(name, name)
+        handles[f"{words}: {MISSING}" if name in missing else words] = Line2D([], [], **style)
     handles |= extra
     axes.legend(handles.values(), handles.keys(), fontsize="small")

@@ -41,10 +41,16 @@ def test_a_settled_figure_is_rounded_and_moves_no_more(records):
 def test_loss_curves_show_every_seed_and_the_paper_behind(records):
     axes = plots.loss_curves(history_frame(records), paper.fig1a()).axes[0]
     assert len(axes.lines) == 4 + 5
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        *paper.RANDOMIZATIONS.values(),
-        "paper (thin)",
-    ]
+    drawn = {"true labels", "gaussian"}
+    names = [name if name in drawn else f"{name}: not run" for name in paper.RANDOMIZATIONS.values()]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [*names, "paper (thin)"]
+
+
+def test_batch_norm_curves_name_the_network_that_was_not_run(records):
+    for reference, more in ((None, []), (paper.fig2b(), ["paper, Inception", "paper, Inception without BN"])):
+        texts = plots.batch_norm_curves(history_frame(records), reference).axes[0].get_legend().get_texts()
+        names = ["Inception", "Inception without BN: not run", *more]
+        assert sorted(text.get_text() for text in texts) == sorted(names)
 
 
 def test_strip_has_a_dot_for_each_seed_and_the_papers_diamond(records):
