@@ -374,9 +374,9 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size. Errors of
     runs that learned nothing are left out: they are those of guessing on any labels, and tell of neither.
 
-    Columns: model, variant, rates (how many between 0 and 1), seeds (at the rate that has the fewest), left_out (how
-    many runs), relative_time and each of READINGS, the mean absolute differences, and the largest under the same name
-    with 'largest_' before it.
+    Columns: model, variant, rates (how many between 0 and 1), fewest_seeds and most_seeds (at one of these rates, or
+    at 1 where there are none), left_out (how many runs), relative_time and each of READINGS, the mean absolute
+    differences, and the largest under the same name with 'largest_' before it.
     """
     times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
@@ -391,7 +391,9 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
         gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
         if len(gaps):
             counts = {"rates": gaps[list(READINGS)].notna().all(axis=1).sum(), "left_out": silent.sum()}
-            counts["seeds"] = rows[~silent].groupby("label_corruption")["seed"].nunique().min()
+            seeds = rows[~silent].groupby("label_corruption")["seed"].nunique()
+            seeds = seeds[seeds.index < 1] if counts["rates"] else seeds
+            counts |= {"fewest_seeds": min(seeds, default=0), "most_seeds": max(seeds, default=0)}
             sizes = gaps.mean().to_dict() | gaps.max().add_prefix("largest_").to_dict()
             result.append({"model": model, "variant": variant} | counts | sizes)
     return pd.DataFrame(result)

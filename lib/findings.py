@@ -26,7 +26,7 @@ from lib.experiments import (
 )
 from lib.runs import OVERFIT_LOSS, Run
 from lib.statistics import mean_interval
-from lib.words import count, number, percent
+from lib.words import count, count_range, number, percent
 
 # Rows of the table:
 PRECISION, EXACT, WEIGHT_DECAY = "arithmetic", "images that are not bit-exact", "weight decay"
@@ -114,7 +114,7 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
     parts = []
     for row in distances[distances["rates"] > 0].itertuples() if len(distances) else ():
         gaps = " and ".join(f"{100 * getattr(row, name):.1f}" for name in READINGS)
-        basis = f"{count(row.rates, 'rate')}, {count(row.seeds, 'seed')}"
+        basis = f"{count(row.rates, 'rate')}, {count_range(row.fewest_seeds, row.most_seeds, 'seed')}"
         basis += f", without {count(row.left_out, 'run')} that learned nothing" if row.left_out else ""
         parts.append(f"{network_name(row.model, row.variant)} {gaps} points ({basis})")
     text = f"mean distance from the paper's curve between rates 0 and 1, on {' and on '.join(READINGS.values())}"
@@ -123,18 +123,19 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
 
 def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
-    far the relative times lie from the paper's."""
-    by_rate = rows.assign(time=rows["overfit_time"].astype(float)).groupby("label_corruption")["time"]
-    times, (fewest, most) = by_rate.mean(), by_rate.size().agg(["min", "max"])
-    reached = times[np.isfinite(times)]
-    rates = f"{len(reached)} of {len(times)} rates"
-    seeds = count(most, "seed") if fewest == most else f"{fewest} to {count(most, 'seed')}"
-    text = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g} ({seeds} a rate) overfits in every seed at {rates}"
+    far the relative times lie from the paper's: of the seeds that ran at every rate, or seeds would pass for rates."""
+    times = rows.pivot(index="seed", columns="label_corruption", values="overfit_time").astype(float).dropna()
+    what = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g}"
+    if times.empty:
+        return f"{what}: no seed ran at every rate"
+    means = times.mean()
+    reached = means[np.isfinite(means)]
+    text = f"{what} ({count(len(times), 'seed')} a rate) overfits in every seed at {len(reached)} of {len(means)} rates"
     if len(reached):
         ends = sorted({reached.index[0], reached.index[-1]})
         text += f", {' and '.join(f'after {reached[rate]:.1f} epochs at {rate:g}' for rate in ends)}"
     if math.isfinite(distance):  # every rate was reached
-        rates = count((times.index > 0).sum(), "rate")
+        rates = count((means.index > 0).sum(), "rate")
         text += f", and its relative times are {distance:.2g} from Fig. 1b's, the mean of {rates} above 0"
     return text
 

@@ -25,6 +25,7 @@ from lib.words import (
     MISSING,
     UNASKED,
     count,
+    count_range,
     estimate,
     form_of,
     gap,
@@ -151,7 +152,8 @@ def readings_table(study: Study) -> HTML:
     for row in distances.itertuples():
         values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "the profile's"}
         without = f" <small>without {count(row.left_out, 'run')} that learned nothing</small>" if row.left_out else ""
-        values |= {"rates between 0 and 1": row.rates, "seeds": f"{row.seeds}{without}"}
+        seeds = count_range(row.fewest_seeds, row.most_seeds, "seed")
+        values |= {"rates between 0 and 1": row.rates, "at each of them": seeds + without}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, in_points)

@@ -68,6 +68,11 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
+def count_range(fewest: int, most: int, noun: str) -> str:
+    """From so many to so many of something, in words."""
+    return count(most, noun) if fewest == most else f"{fewest} to {count(most, noun)}"
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table in Markdown."""
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))

@@ -264,7 +264,7 @@ def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_paper
     )[mlp & frame["label_corruption"].isin([0.0, 0.2, 0.4, 1.0])]
     ran = ran[(ran["seed"] < 2) | (ran["label_corruption"] > 0.2)]
     found = readings(ran)
-    assert found[["rates", "seeds"]].to_numpy().tolist() == [[2, 2], [2, 2]]  # with either decay
+    assert found[["rates", "fewest_seeds", "most_seeds"]].to_numpy().tolist() == [[2, 2, 3]] * 2  # with either decay
     curve = paper.fig1c().query("model == 'mlp_1x512'").set_index("corruption")["test_error"]
     own = [abs(0.7 - curve[rate]) for rate in (0.2, 0.4)]
     alike = [abs(0.74 - curve[0.2]), abs(0.78 - curve[0.4])]
@@ -277,12 +277,15 @@ def test_both_readings_of_fig_1c_are_measured_where_they_differ_and_at_the_paper
         gaps = [abs(1 + rate * decay - times[rate]) for rate in (0.2, 0.4, 1.0)]
         assert distance == pytest.approx(sum(gaps) / 3)
     ends = readings(ran[ran["label_corruption"].isin([0.0, 1.0])])
-    assert ends["rates"].tolist() == [0, 0]
+    assert ends[["rates", "fewest_seeds", "most_seeds"]].to_numpy().tolist() == [[0, 3, 3]] * 2
     assert ends["relative_time"].notna().all()
     assert ends[list(READINGS)].isna().all(axis=None)  # both are the same there
     assert readings(ran.assign(train_size=10_000)).empty
     assert found["left_out"].tolist() == [0, 0]
     dead = (ran["label_corruption"] == 0.4) & (ran["seed"] == 2)  # its error is that of guessing
     without = readings(ran.assign(train_accuracy=ran["train_accuracy"].mask(dead, 0.1), test_accuracy=0.3 - 0.2 * dead))
-    pd.testing.assert_frame_equal(without.assign(left_out=0), found)
+    pd.testing.assert_frame_equal(without.assign(left_out=0, most_seeds=3), found)
+    assert without["most_seeds"].tolist() == [2, 2]
+    silent = readings(ran[ran["label_corruption"] < 1].assign(train_accuracy=0.1))
+    assert silent[["rates", "fewest_seeds", "most_seeds"]].to_numpy().tolist() == [[0, 0, 0]] * 2
     assert without["left_out"].tolist() == [1, 1]

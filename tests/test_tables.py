@@ -98,7 +98,8 @@ def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
     assert text.replace("#runs-these-", "#runs-recorded-") == elsewhere
     for row in tables.readings(full.frame).itertuples():
         cells = [tables.MODEL_NAMES[row.model], row.variant or "the profile's", row.rates]
-        line = re.search(r"\s*".join([*(f"<td>{cell}</td>" for cell in cells), f"<td>{row.seeds}(.*?)</td>"]), text)
+        seeds = tables.count_range(row.fewest_seeds, row.most_seeds, "seed")
+        line = re.search(r"\s*".join([*(f"<td>{cell}</td>" for cell in cells), f"<td>{seeds}(.*?)</td>"]), text)
         assert ("that learned nothing" in line.group(1)) == (row.left_out > 0)
         assert row.rates == 0 or f"{tables.in_points(row.test_error)} <small>largest" in text
     nearer = (tables.readings(full.frame).eval("alike_test_error < test_error")).sum()

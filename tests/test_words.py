@@ -35,3 +35,4 @@ def test_estimates():
 
 def test_counts():
     assert (words.count(1, "seed"), words.count(2, "seed")) == ("1 seed", "2 seeds")
+    assert (words.count_range(1, 1, "seed"), words.count_range(1, 2, "seed")) == ("1 seed", "1 to 2 seeds")
