@@ -59,6 +59,14 @@ def test_non_finite_numbers_become_null_in_standard_json(store, small_run):
     assert values["outcome"] == "diverged"
 
 
+def test_a_long_name_leaves_room_for_the_key(store, small_run):
+    unusual = {field.name: 7.123 for field in fields(Run) if isinstance(field.default, float | int)}
+    run = replace(small_run, **unusual)
+    names = [store.path(each, "data").name for each in (run, replace(run, exact_only=8))]
+    assert len(run.label()) > 255 > max(map(len, names))
+    assert len(set(names)) == 2
+
+
 def test_missing_record_is_none(store, small_run):
     assert store.load(small_run, "f" * 64) is None
 
