@@ -230,7 +230,7 @@ def _comparison_row(row, page: Study, column: Study) -> dict[str, object]:
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
         "p, Holm (test)": f"{p_value(row.p)}, {p_value(row.p_holm)} ({test})",
-        "margin": f"± {points(row.margin)}" if row.margin > 0 else "—",
+        "margin": f"±\N{NO-BREAK SPACE}{points(row.margin)}" if row.margin > 0 else "—",
         "p of equivalence": "—" if pd.isna(row.p_equivalence) else f"{p_value(row.p_equivalence)} {equal}",
         "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),
         "detectable": "—" if pd.isna(row.detectable) else points(row.detectable),

@@ -2,7 +2,7 @@
 
 Tiny ImageNet is taken from the first of: the extracted original zip, the zip, parquet files as the Hugging Face Hub
 serves them, a download. ImageNet, which cannot be downloaded without an account, is taken from the folders train/ and
-val/, extracted from the official archives if need be, or from parquet files.
+val/, extracted from the official archives if need be, from Kaggle's archive, extracted, or from parquet files.
 """
 
 import os
@@ -15,7 +15,7 @@ from filelock import FileLock
 from lib.config import InputError, from_environment
 from lib.files import NoData, download, make_room, one_line, shards, writable
 from lib.packing import packed
-from lib.sources import Parquet, Source, Tree, Zip
+from lib.sources import Kaggle, Parquet, Source, Tree, Zip
 from lib.splits import Dataset
 
 SIZES = {"imagenet": 299, "tiny-imagenet": 64}  # pixels: what the paper's Inception reads; as published
@@ -84,14 +84,16 @@ def _tiny_imagenet(root: Path) -> Source:
 def _imagenet(folder: Path) -> Source:
     if all((folder / name).is_file() for name in ARCHIVES):
         _extract(folder)
-    if all((folder / split).is_dir() for split in ("train", "val")):
-        return Tree(folder)
+    for layout in (Tree, Kaggle):
+        if all((folder / layout.below / split).is_dir() for split in ("train", "val")):
+            return layout(folder)
     if files := _shards(folder):
         return Parquet(folder, files)
     raise NoData(
         f"ImageNet is not to be had, and cannot be downloaded without an account. Tried {folder}/train and "
-        f"{folder}/val with a folder for each class, {', '.join(ARCHIVES)} in {folder}, {folder}/train-*.parquet and "
-        f"val*-*.parquet, the same in {folder}/data. Set DATA_ROOT to a folder that holds one of these."
+        f"{folder}/val with a folder for each class, {', '.join(ARCHIVES)} in {folder}, Kaggle's {folder}/"
+        f"{Kaggle.below}train and val, {folder}/train-*.parquet and val*-*.parquet, the same in {folder}/data. Set "
+        "DATA_ROOT to a folder that holds one of these."
     )
 
 

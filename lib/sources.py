@@ -28,7 +28,7 @@ from lib.splits import SPLITS
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 WORDS = ("words.txt", "classes.txt", "LOC_synset_mapping.txt")  # lines of a WordNet id and its words
-ANNOTATIONS = "val/val_annotations.txt"
+ANNOTATIONS = ("val/val_annotations.txt", "LOC_val_solution.csv")  # Stanford's and Kaggle's: images and their wnids
 FILES = 256  # in a chunk
 ROWS = 64  # of a parquet file in memory at a time
 
@@ -45,24 +45,25 @@ class Chunk:
 
 
 class Tree:
-    """A folder of image files: train/<wnid>/ and val/<wnid>/ with images at any depth; where there is a
-    val/val_annotations.txt, it has the wnid of each validation image, and val/ is flat."""
+    """A folder of image files: train/<wnid>/ and val/<wnid>/ with images at any depth; where one of ANNOTATIONS has the
+    wnid of each validation image, val/ may be flat."""
 
-    kind = "tree"
+    kind, below = "tree", ""  # below the folder: where train/ and val/ are
 
     def __init__(self, path: Path):
         self.path = self.folder = path
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Bytes of every file of the two splits by its path below the folder, '/' between its parts."""
-        return {path: size for split in ("train", "val") for path, size in _walk(f"{self.path}/{split}", f"{split}/")}
+        """Bytes of every file of the two splits by its path from there on, '/' between its parts."""
+        folders = {f"{split}/": f"{self.path}/{self.below}{split}" for split in ("train", "val")}
+        return {path: size for split, folder in folders.items() for path, size in _walk(folder, split)}
 
     @property
     def state(self) -> list[tuple]:
         """What tells these files from others: the images' paths and sizes, which a copy keeps, and the annotations'."""
-        kinds = (*SUFFIXES, ANNOTATIONS)
-        return sorted(each for each in self.sizes.items() if each[0].lower().endswith(kinds))
+        images = [each for each in self.sizes.items() if each[0].lower().endswith(SUFFIXES)]
+        return sorted(images + [(name, len(text)) for name in ANNOTATIONS if (text := self._content(name))])
 
     def read(self, path: str) -> bytes:
         """Content of a file."""
@@ -75,18 +76,25 @@ class Tree:
         Raises:
             InputError: a line of the annotations names no class.
         """
-        annotated = [line.split("\t") for line in self._lines(ANNOTATIONS) if line.strip()]
-        if short := [line for line in annotated if len(line) < 2]:
-            raise InputError(f"{self.path}/{ANNOTATIONS} is damaged: {short[0][0]!r} has no class")
-        wnids = {file: wnid for file, wnid, *_ in annotated}
         found = {"train": [], "val": []}
         for path in self.sizes:
             split, _, below = path.partition("/")
             if split in found and path.lower().endswith(SUFFIXES):
-                folder, _, file = below.partition("/")
-                wnid = wnids.get(file.rpartition("/")[2], folder)
+                folder = below.partition("/")[0]
+                wnid = self._annotated.get(_stem(path), folder) if split == "val" else folder
                 found[split].append((sys.intern(wnid), path))
         return {"train": sorted(found["train"]), "test": sorted(found["val"])}
+
+    @cached_property
+    def _annotated(self) -> dict[str, str]:
+        """WordNet ids of validation images by their names, which Kaggle gives without an ending."""
+        wnids = {}
+        for file in ANNOTATIONS:
+            for name, *rest in (line.replace(",", " ").split() for line in self._lines(file) if line.strip()):
+                if not rest:
+                    raise InputError(f"{self.path}/{file} is damaged: {name!r} has no class")
+                wnids[_stem(name)] = rest[0]
+        return wnids
 
     @cached_property
     def keys(self) -> list[str]:
@@ -97,12 +105,13 @@ class Tree:
         """
         train, test = ({wnid for wnid, _ in self.images[split]} for split in SPLITS)
         if not train or not test:
-            raise InputError(f"{self.path} has no images in {'val' if train else 'train'}/")
+            raise InputError(f"{self.path} has no images in {self.below}{'val' if train else 'train'}/")
         unknown = sorted(test - train)
         if unknown and unknown[0].lower().endswith(SUFFIXES):  # a file in a class's place
-            raise InputError(f"{self.path}/val needs a folder for each class, or {ANNOTATIONS}: it has {unknown[0]}")
+            needed = f"a folder for each class, or {' or '.join(ANNOTATIONS)} in {self.path}"
+            raise InputError(f"{self.path}/{self.below}val needs {needed}: it has {unknown[0]}")
         if unknown:
-            raise InputError(f"{self.path}/val has images of {unknown[0]!r}, which train/ has none of")
+            raise InputError(f"{self.path}/{self.below}val has images of {unknown[0]!r}, which train/ has none of")
         return sorted(train)
 
     @cached_property
@@ -121,7 +130,8 @@ class Tree:
 
     def _chunk(self, images: list[tuple[int, str]]) -> Chunk:
         paths = [path for _, path in images]
-        return Chunk(paths, [label for label, _ in images], lambda: (partial(self.read, path) for path in paths))
+        where = [self.below + path for path in paths]
+        return Chunk(paths, [label for label, _ in images], lambda: (partial(self.read, path) for path in where))
 
     def _lines(self, path: str) -> list[str]:
         return self._content(path).decode().splitlines()
@@ -130,6 +140,12 @@ class Tree:
         with suppress(FileNotFoundError, KeyError):  # a folder's and a zip's word for a missing file
             return self.read(path)
         return b""
+
+
+class Kaggle(Tree):
+    """ImageNet as Kaggle's archive has it: train/ and a flat val/ three folders down, the text files at the top."""
+
+    below = "ILSVRC/Data/CLS-LOC/"
 
 
 class Zip(Tree):
@@ -242,6 +258,10 @@ def _walk(folder: str, below: str) -> Iterator[tuple[str, int]]:
             yield from _walk(entry.path, f"{below}{entry.name}/")
         elif entry.is_file():
             yield below + entry.name, entry.stat().st_size
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
 
 
 def _state(path: Path) -> tuple[str, int, int]:

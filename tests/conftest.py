@@ -198,6 +198,23 @@ def write_tiny_tree(root: Path, **counts: int) -> Path:
     return root
 
 
+def write_kaggle_tree(root: Path) -> Path:
+    """The same images as Kaggle's archive of ImageNet has them, the last validation image first."""
+    made = write_tree(root / "ILSVRC" / "Data" / "CLS-LOC")
+    lines = ["ImageId,PredictionString"]
+    for number, path in enumerate(sorted(made.glob("val/*/*"), reverse=True), 1):
+        name = f"ILSVRC2012_val_{number:08}"
+        path.rename(made / "val" / f"{name}.JPEG")
+        lines.append(f"{name},{path.parent.name} 85 1 499 272 {path.parent.name} 9 9 99 99 ")
+    for folder in made.glob("val/n*"):
+        folder.rmdir()
+    (made / "test").mkdir()
+    (made / "test" / "ILSVRC2012_test_00000001.JPEG").write_bytes(b"x")
+    (root / "LOC_val_solution.csv").write_text("\n".join(lines) + "\n")
+    (root / "LOC_synset_mapping.txt").write_text("n01 tench, Tinca tinca\nn03 a wolf\n")
+    return root
+
+
 @pytest.fixture
 def nothing(tmp_path, monkeypatch):
     """A repository without records."""

@@ -10,7 +10,7 @@ import pytest
 import scipy.io
 import torch
 import torchvision
-from conftest import photo, write_tiny_tree, write_tree
+from conftest import photo, write_kaggle_tree, write_tiny_tree, write_tree
 
 from lib import imagenet, inputs
 from lib.config import InputError, data_root
@@ -111,6 +111,19 @@ def test_some_classes_of_a_tree(tmp_path, monkeypatch):
     assert dataset.classes == ("n01", "n02")
     assert dataset.train.labels.unique().tolist() == [0, 1]
     assert dataset.test.images.shape == (4, 3, 32, 32)
+
+
+def test_kaggles_archive_of_imagenet_as_it_is_extracted(tmp_path, monkeypatch):
+    monkeypatch.setenv("IMAGE_SIZE", "32")
+    root = write_kaggle_tree(tmp_path / "imagenet")
+    dataset = load_dataset("imagenet", tmp_path)
+    assert dataset.classes == ("n01 tench, Tinca tinca", "n02", "n03 a wolf")
+    assert dataset.train.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
+    assert dataset.test.images.read()[:, 0].double().mean((1, 2)).div(100).round().tolist() == [0, 0, 1, 1, 2, 2]
+    assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    solution = root / "LOC_val_solution.csv"
+    solution.write_text(solution.read_text().replace("00000001,n03 ", "00000001,n01  "))
+    assert load_dataset("imagenet", tmp_path).test.labels.tolist() == [0, 0, 0, 1, 1, 2]
 
 
 # --- the official archives ----------------------------------------------------------------------------

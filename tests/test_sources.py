@@ -6,11 +6,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import photo, write_tiny_tree, write_tree
+from conftest import photo, write_kaggle_tree, write_tiny_tree, write_tree
 
 from lib import sources
 from lib.config import InputError
-from lib.sources import Parquet, Tree, Zip
+from lib.sources import Kaggle, Parquet, Tree, Zip
 
 NAMES = ["n01 tench, Tinca tinca", "n02", "n03 a wolf"]
 
@@ -47,10 +47,36 @@ def test_tiny_imagenets_validation_images_are_flat_and_annotated(tiny):
     assert Tree(tiny).classes == NAMES
 
 
+def test_kaggles_validation_images_are_flat_and_their_classes_beside(tmp_path):
+    kaggle = Kaggle(write_kaggle_tree(tmp_path / "kaggle"))
+    made = Tree(write_tree(tmp_path / "made"))
+    assert listed(kaggle, "train") == listed(made, "train")
+    names, labels, encoded = listed(kaggle, "test")
+    assert names == [f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (5, 6, 3, 4, 1, 2)]
+    assert sorted(zip(labels, encoded, strict=True)) == sorted(zip(*listed(made, "test")[1:], strict=True))
+    assert kaggle.classes == NAMES
+
+
+def test_kaggles_annotations_serve_a_plain_folder_too(tmp_path):
+    root = write_kaggle_tree(tmp_path)
+    before = listed(Kaggle(root), "test")
+    for folder in (root / Kaggle.below).iterdir():
+        folder.rename(root / folder.name)
+    assert listed(Tree(root), "test") == before
+    (root / "LOC_val_solution.csv").unlink()
+    with pytest.raises(InputError, match=r"or LOC_val_solution\.csv in .*: it has ILSVRC2012_val_00000001\.JPEG"):
+        _ = Tree(root).keys
+
+
 def test_annotations_that_break_off_are_named(tiny):
     annotations = tiny / "val" / "val_annotations.txt"
-    annotations.write_text(annotations.read_text() + "val_9.JPEG")
+    whole = annotations.read_text()
+    annotations.write_text(whole + "val_9.JPEG")
     with pytest.raises(InputError, match=r"val_annotations.txt is damaged: 'val_9.JPEG' has no class"):
+        listed(Tree(tiny), "test")
+    annotations.write_text(whole)
+    (tiny / "LOC_val_solution.csv").write_text("ImageId,PredictionString\nILSVRC2012_val_00000001,")
+    with pytest.raises(InputError, match=r"LOC_val_solution.csv is damaged: 'ILSVRC2012_val_00000001' has no class"):
         listed(Tree(tiny), "test")
 
 
@@ -81,7 +107,7 @@ def test_classes_without_training_images_are_refused(tmp_path):
     (root / "val" / "n03_000.JPEG").write_bytes(b"x")
     shutil.rmtree(root / "val" / "n02")
     with pytest.raises(
-        InputError, match=r"needs a folder for each class, or val/val_annotations.txt: it has n03_000\.JPEG"
+        InputError, match=r"/val needs a folder for each class, or val/val_annotations.txt or .*: it has n03_000\.JPEG"
     ):
         _ = Tree(root).keys
     shutil.rmtree(root / "val")
