@@ -122,7 +122,7 @@ def test_kaggles_archive_of_imagenet_as_it_is_extracted(tmp_path, monkeypatch):
     assert dataset.test.images.read()[:, 0].double().mean((1, 2)).div(100).round().tolist() == [0, 0, 1, 1, 2, 2]
     assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     solution = root / "LOC_val_solution.csv"
-    solution.write_text(solution.read_text().replace("00000001,n03 ", "00000001,n01  "))
+    solution.write_text(solution.read_text().replace("00000001,n03 ", "00000001,n01 "))
     assert load_dataset("imagenet", tmp_path).test.labels.tolist() == [0, 0, 0, 1, 1, 2]
 
 
