@@ -56,7 +56,7 @@ units: $(READY)  ## check style and run the unit tests
 cells: $(READY)  ## run every notebook at PROFILE=smoke
 	@$(KNOWN)
 	rm -rf build/test-runs
-	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=300 notebooks
+	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
 
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md
 	@$(BIN)/python -m lib.bench

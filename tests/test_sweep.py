@@ -223,7 +223,7 @@ def test_stopped_in_the_middle_loses_nothing_finished(store):
         assert done.items() <= found.items()
         done = found
     assert len(done) < len(smoke_runs())
-    finished = subprocess.run(smoke_command(store), cwd=ROOT, capture_output=True, text=True, timeout=600)
+    finished = subprocess.run(smoke_command(store), cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert finished.returncode == 0, finished.stderr
     assert count(store) == len(smoke_runs())
     assert done.items() <= {path: path.read_text() for path in store.root.glob("digits/*.json")}.items()
