@@ -12,11 +12,10 @@ export RETRAIN ?= 0
 export STORE ?= $(if $(filter 1,$(RETRAIN)),report/retrained,report/runs)
 export IMAGE_SIZE ?=
 PARAMETERS ?=
-KNOWN = $(BIN)/python -c "from lib import config, data; exit(config.run_command(lambda: not data.resolve_dataset('$(DATASET)')))"
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env report lab test units cells bench readme lock clean
+.PHONY: help env report lab test .known units cells bench readme lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -46,15 +45,16 @@ lab: $(READY)  ## open JupyterLab on the notebooks
 
 test: units cells  ## style, unit tests and notebooks; make -j2 -O test runs them side by side
 
-units: $(READY)  ## check style and run the unit tests
-	@$(KNOWN)
+.known: $(READY)  # an unknown data set is refused before anything runs
+	@$(BIN)/python -c "from lib import config, data; exit(config.run_command(lambda: not data.resolve_dataset('$(DATASET)')))"
+
+units: .known  ## check style and run the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 	$(BIN)/python -m pytest -q tests
 
-cells: $(READY)  ## run every notebook at PROFILE=smoke
-	@$(KNOWN)
+cells: .known  ## run every notebook at PROFILE=smoke
 	rm -rf build/test-runs
 	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 notebooks
 
