@@ -27,10 +27,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from lib import distributed
 from lib.config import DEVICES, InputError, cores, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, load_dataset, resolve_dataset
-from lib.engine import capacity, plan
+from lib.engine import arithmetic, capacity, plan
 from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
@@ -41,7 +43,7 @@ from lib.training import LANES
 from lib.worker import BUSY, ENDS, LEFT, POLL, TRAINED, Here, Orders, Unit, carry_out, local_executor
 
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
-FP32_COST = 8  # of an operation, on hardware with matrix units for bf16
+FP32_COST = 8  # of an operation, where others are computed in bf16
 
 
 @dataclass(frozen=True)
@@ -75,17 +77,17 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     for (settings, _), seeds in plans.items():
         width = capacity(settings.model, device) * LANES[device]
         units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
-    cost = _mean_cost if device == "cuda" else lambda unit: -_cost(unit)
-    return sorted(units, key=lambda unit: (unit[0].seed, unit[0] in second, cost(unit)))
+
+    def place(unit: Unit) -> tuple:
+        cost = sum(_cost(run, device) for run in unit)
+        return unit[0].seed, unit[0] in second, cost / len(unit) if device == "cuda" else -cost
+
+    return sorted(units, key=place)
 
 
-def _cost(unit: Unit) -> float:
-    """Operations of its runs; those in fp32 take about as many times as long as bf16 is faster."""
-    return sum(work(run) * (FP32_COST if run.precision == "fp32" else 1) for run in unit)
-
-
-def _mean_cost(unit: Unit) -> float:
-    return _cost(unit) / len(unit)
+def _cost(run: Run, device: str) -> float:
+    """Its operations, each of those in fp32 counted as often as bf16 is faster: on some hardware all are in fp32."""
+    return work(run) * (1 if arithmetic(run, device) == torch.bfloat16 else FP32_COST)
 
 
 def _filled(groups: Iterable[list[Run]], width: int) -> list[Unit]:

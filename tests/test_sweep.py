@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import sweep
+from lib import engine, sweep
 from lib.config import ROOT, InputError
 from lib.data import load_dataset
 from lib.engine import capacity, plan
@@ -52,9 +52,12 @@ def test_train_or_load(digits, runs, store, capsys):
     assert Record.from_json(path.read_text()).run == runs[1]
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("device", "has_bf16"), [("cpu", False), ("cpu", True), ("cuda", True)])
 @pytest.mark.parametrize("profile", ["smoke", "quick", "paper"])
-def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_before_others(profile, device):
+def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_before_others(
+    monkeypatch, profile, device, has_bf16
+):
+    monkeypatch.setattr(engine, "_bf16_is_faster", lambda device: has_bf16)
     runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, PROFILES[profile], "cifar10")}
     units = work_units(runs, device)
     assert sorted(map(repr, runs)) == sorted(repr(run) for unit in units for run in unit)
@@ -65,7 +68,7 @@ def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_
     order = [(unit[0].seed, unit[0] in second) for unit in units]
     assert order == sorted(order)
     for which in set(order):
-        costs = [[sweep.FP32_COST ** (run.precision == "fp32") * work(run) for run in unit] for unit in units]
+        costs = [[(8 if run.precision == "fp32" and has_bf16 else 1) * work(run) for run in unit] for unit in units]
         costs = [cost for cost, place in zip(costs, order, strict=True) if place == which]
         if device == "cpu":
             assert list(map(sum, costs)) == sorted(map(sum, costs), reverse=True)
