@@ -172,7 +172,7 @@ def _equivalence(row: Row) -> float:
 
 
 def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
-    """A row of Table 1: training accuracy, and test accuracy with what its regularizers add."""
+    """A row of Table 1: training and test accuracy."""
     for split in SPLITS:
         column, margin = f"{split}_accuracy", MARGINS["fit" if split == "train" else "accuracy"]
         values = arm(frame, group, row.arm, row.model, column)

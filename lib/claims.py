@@ -63,7 +63,7 @@ def rows_of(frame: pd.DataFrame, group: str, name: str, model: str) -> pd.DataFr
 
 def share_batches(*arms: pd.DataFrame) -> bool:
     """Whether arms of one seed see the same images in the same batches."""
-    settings = pd.concat(arms)[["width", "train_size", "validation_size", "batch_size"]]
+    settings = pd.concat(arms)[["width", "train_size", "exact_only", "validation_size", "batch_size"]]
     return len(settings.astype(float).drop_duplicates()) == 1
 
 
@@ -159,13 +159,14 @@ def _criteria_of_times(frame: pd.DataFrame) -> Criteria:
 
 
 def _ratios(times: pd.Series, others: pd.Series, settled_above: bool = True) -> tuple[pd.Series, str]:
-    """Times by seed over others, infinite where either never came; and in how many seeds that says nothing.
+    """Times by seed over others, infinite where they never came, 0 where only the others did not; and in how many seeds
+    a time that never came says nothing.
 
     settled_above: whether it says something that a time never came where the other did.
     """
     ran = times.notna() & others.notna()
-    ratios = (times / others).mask(ran & (np.isinf(times) | np.isinf(others)), math.inf)
-    silent = ran & (np.isinf(others) if settled_above else np.isinf(ratios))
+    ratios = (times / others).mask(ran & np.isinf(times), math.inf)
+    silent = ran & (np.isinf(others) | (np.isinf(times) & (not settled_above)))
     return ratios, f"never overfitted in {silent.sum()} of {ran.sum()} seeds" if silent.any() else ""
 
 

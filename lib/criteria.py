@@ -93,9 +93,9 @@ class Criterion:
             return "not run"
         if len(self.known) < MIN_SEEDS:
             return "undecided"
-        if self.interval is None or math.isinf(self.interval.mean):  # a time that never came has no interval
+        mean, low, high = self.interval or Interval(math.inf, math.nan, math.nan)
+        if math.isnan(low) and mean in (0, math.inf):  # asked of each seed, or with a time that never came
             return "yes" if self.inside == len(self.known) else "mixed" if self.inside else "no"
-        _, low, high = self.interval
         if self.low <= low and high <= self.high:
             return "yes"
         return "no" if high < self.low or low > self.high else "undecided"

@@ -4,7 +4,7 @@ Every number of ours comes from the profile or the code that acts on it, the pap
 choice that was tried both ways comes from the runs, by lib/findings.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import pandas as pd
@@ -14,8 +14,11 @@ from lib.claims import CLAIMS, MODEL_NAMES
 from lib.data import CLASSES, IMAGES
 from lib.experiments import (
     ADAM_LEARNING_RATE,
+    DATA_CONTROL,
+    DEFAULT_LRN,
     LARGE_BATCH,
     PAPERS_RATE,
+    TUTORIAL_WEIGHTS,
     V3_DROPOUT,
     V3_WEIGHT_DECAY,
     VARIANTS,
@@ -67,7 +70,12 @@ def deviations(claim: str, profile: Profile, dataset: str, runs: pd.DataFrame) -
         runs: the claim's runs, see experiments.arms_frame; they say what came of what was tried both ways.
     """
     claim_rows = PHOTO_ROWS if dataset in PHOTOGRAPHS else CLAIM_ROWS
-    rows = [*_size(profile, dataset, claim), *_training(profile, dataset, runs), *claim_rows[claim](profile)]
+    rows = [
+        *_size(profile, dataset, claim),
+        *_controls(runs),
+        *_training(profile, dataset, runs),
+        *claim_rows[claim](profile),
+    ]
     frame = pd.DataFrame(rows, columns=["what", "paper", "ours", "why", "expected effect"])
     frame.insert(0, "no.", range(1, len(frame) + 1))
     found = {} if dataset in PHOTOGRAPHS else FOUND[claim](runs)
@@ -114,6 +122,14 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def _controls(runs: pd.DataFrame) -> Iterator[Row]:
+    if DATA_CONTROL in set(runs["comparison"]):
+        yield (
+            EXACT, "none", "those of the copy at hand, counted in its provenance; beside them runs without these",
+            "a copy may have lossy ones", "none",
+        )  # fmt: skip
+
+
 def _photographs(dataset: str, sizes: Sizes) -> Iterator[Row]:
     if dataset != "imagenet":
         yield (
@@ -149,7 +165,7 @@ def _training(profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Ro
     if dataset in PHOTOGRAPHS:
         yield from _inception_v3(profile.settings[V3])
     else:
-        yield from _cifar10_networks(profile)
+        yield from _cifar10_networks(set(runs["variant"]))
     yield _arithmetic(runs)
 
 
@@ -173,10 +189,11 @@ def _settings(profile: Profile, dataset: str, models: Iterable[str]) -> Iterator
         yield what, unstated + _listed(stated, differs), tried, why, effect
 
 
-def _cifar10_networks(profile: Profile) -> Iterator[Row]:
+def _cifar10_networks(variants: Container[str]) -> Iterator[Row]:
+    """variants: those of experiments.VARIANTS that the claim's runs have beside the profile's settings."""
     norm = ShiftBatchNorm(1)
     ours = "He normal, biases zero"
-    if profile.variants:
+    if TUTORIAL_WEIGHTS in variants:
         ours += "; beside it, for AlexNet, the weights of TensorFlow's CIFAR-10 tutorial, as runs of their own that no "
         ours += "criterion takes"
     yield (
@@ -188,7 +205,7 @@ def _cifar10_networks(profile: Profile) -> Iterator[Row]:
     )  # fmt: skip
     size, alpha, beta = LRN["tutorial"]
     ours = f"TensorFlow's CIFAR-10 tutorial's: window {size}, alpha {alpha:g}/{size}, beta {beta:g}"
-    if profile.variants:
+    if DEFAULT_LRN in variants:
         size, alpha, beta = LRN["default"]
         ours += f"; beside it tf.nn.lrn's default ones (window {size}, alpha {alpha / size:g}, beta {beta:g}), as runs "
         ours += "of their own that no criterion takes"
@@ -263,7 +280,7 @@ def _arithmetic(runs: pd.DataFrame) -> Row:
     ours += "statistics and loss in fp32"
     without = runs.loc[(runs["precision"] == "auto") & (runs["arithmetic"] == "fp32"), "key"].nunique()
     ours += f"; on other hardware fp32 throughout: {count(without, 'run')}" if without else ""
-    return PRECISION, "fp32", ours, "speed", "below the spread of the seeds"
+    return PRECISION, "not stated", ours, "speed", "below the spread of the seeds"
 
 
 def _listed(values: Mapping[str, float], models: Iterable[str]) -> str:
@@ -281,11 +298,6 @@ def _randomization(profile: Profile) -> Iterator[Row]:
         "Gaussian images", "mean and variance of the data set, over what not stated", "per channel; drawn before "
         "standardization; the test set gets noise of its own", "a plain reading", "small",
     )  # fmt: skip
-    if profile.data_control:
-        yield (
-            EXACT, "none", "those of the copy at hand, counted in its provenance; beside them runs without these",
-            "a copy may have lossy ones", "none",
-        )  # fmt: skip
 
 
 def _label_corruption(profile: Profile) -> Iterator[Row]:

@@ -36,7 +36,7 @@ VARIANTS = {  # other settings, which the paper has or may have had: for which n
     PAPERS_RATE: (("inception_no_bn",), {"learning_rate": 0.1}),  # which it gives for Inception, either way
 }
 TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of Fig. 1b-c's networks and training, not of images
-DATA_CONTROL = "mlp_1x512"  # the network trained without the images that are not bit-exact
+DATA_CONTROL, CONTROL_MODEL = "data control", "mlp_1x512"  # group and network: without images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 NOISE_OF_FIG_1C = "Fig. 1c at rate 1"  # group: random labels, with TRAINING_VARIANTS beside it
 UNREGULARIZED = "Table 1, true labels", "Fig. 1c at rate 0"  # groups: where the paper has these networks' test accuracy
@@ -105,9 +105,9 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
             if profile.fp32_control and seed == profile.seeds[0]:
                 yield Arm("precision control", "fp32", replace(run, precision="fp32"))
         if profile.data_control and dataset == "cifar10":
-            run = base_run(profile, dataset, DATA_CONTROL, seed)
-            yield Arm("data control", "all images", run)
-            yield Arm("data control", "bit-exact images only", replace(run, exact_only=True))
+            run = base_run(profile, dataset, CONTROL_MODEL, seed)
+            yield Arm(DATA_CONTROL, "all images", run)
+            yield Arm(DATA_CONTROL, "bit-exact images only", replace(run, exact_only=True))
         for model in CORRUPTION_MODELS if profile.variants and dataset not in PHOTOGRAPHS else ():
             run = replace(curve_run(profile, dataset, model, seed), label_corruption=1.0)
             for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:

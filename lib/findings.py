@@ -11,21 +11,23 @@ import pandas as pd
 
 from lib import paper
 from lib.agreement import READINGS, readings
-from lib.claims import MODEL_NAMES, arm, network_name, with_relative_time
+from lib.claims import MODEL_NAMES, arm, network_name, rows_of, share_batches, with_relative_time
 from lib.corruption import PERMUTED
 from lib.experiments import (
     ACROSS_CHANNELS,
+    CONTROL_MODEL,
     DATA_CONTROL,
     DEFAULT_LRN,
     NOISE_OF_FIG_1C,
     PAPERS_RATE,
     SLOWER,
     TUTORIAL_WEIGHTS,
+    UNREGULARIZED,
     VARIANTS,
     group_of,
 )
 from lib.runs import OVERFIT_LOSS, Run
-from lib.statistics import mean_interval
+from lib.statistics import difference
 from lib.words import count, count_range, number, percent
 
 # Rows of the table:
@@ -42,19 +44,20 @@ ALEXNETS = {  # what AlexNet ran with both ways: the variant, the setting and it
 
 
 def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
+    in_bf16 = runs[runs["arithmetic"].astype(str).str.contains("bf16")]  # elsewhere there is nothing to compare with
     precision = {
         model: (
-            arm(runs, "precision control", "fp32", model, "train_accuracy"),
-            arm(runs, "random labels", "random labels", model, "train_accuracy"),
+            rows_of(runs, "precision control", "fp32", model),
+            rows_of(in_bf16, "random labels", "random labels", model),
         )
         for model in MODEL_NAMES
     }
     names = "bit-exact images only", "all images"
-    exact = {DATA_CONTROL: [arm(runs, "data control", name, DATA_CONTROL, "test_accuracy") for name in names]}
+    exact = {CONTROL_MODEL: [rows_of(runs, DATA_CONTROL, name, CONTROL_MODEL) for name in names]}
     return {
         PIXELS: _moved_pixels(runs),
-        PRECISION: _differences(precision, "fp32 throughout: training accuracy on random labels"),
-        EXACT: _differences(exact, "without them: test accuracy"),
+        PRECISION: _differences(precision, "train_accuracy", "fp32 throughout: training accuracy on random labels"),
+        EXACT: _differences(exact, "test_accuracy", "without them: test accuracy"),
     } | _alexnet_found(runs[runs["comparison"] == NOISE_OF_FIG_1C])
 
 
@@ -84,15 +87,16 @@ def _moved(runs: pd.DataFrame, column: str, form: Callable, published: Mapping[s
     return "; ".join(lines)
 
 
-def _differences(pairs: Mapping[str, Sequence[pd.Series]], text: str) -> str:
-    """By network what one way adds to the other, in points with its 95 % interval; '—' where none ran both ways."""
+def _differences(pairs: Mapping[str, Sequence[pd.DataFrame]], column: str, text: str) -> str:
+    """By network what one way adds to the other in a column, in points with its 95 % interval, of the seeds that ran
+    both ways; '—' where none did."""
     parts = []
-    for model, (one, other) in pairs.items():
-        gap = (one - other).dropna()
-        if len(gap):
-            mean, low, high = mean_interval(gap.to_numpy())
-            surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(gap) > 1 else ""
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {count(len(gap), 'seed')}")
+    for model, ways in pairs.items():
+        both = pd.concat([rows.set_index("seed")[column].astype(float) for rows in ways], axis=1).dropna()
+        if len(both):
+            mean, low, high = difference(*both.to_numpy().T, paired=share_batches(*ways))
+            surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(both) > 1 else ""
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {count(len(both), 'seed')}")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
 
 
@@ -150,7 +154,8 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
             each = ", ".join(f"{percent(mean)} with {name:g}" for name, mean in values.mean().items())
             parts.append(f"{MODEL_NAMES[model]} {each} ({count(len(values), 'seed')})")
     found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
-    return found | _alexnet_found(runs[runs["group"].str.startswith("Table 1") & (runs["arm"] == "none")])
+    groups = UNREGULARIZED[1], "Table 1, random labels"
+    return found | _alexnet_found(runs[runs["comparison"].isin(groups) & (runs["arm"] == "none")])
 
 
 def _implicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:

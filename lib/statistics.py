@@ -40,8 +40,13 @@ def prediction_interval(values: Sequence[float]) -> Interval:
 
 
 def ratio_interval(values: Sequence[float]) -> Interval:
-    """Geometric mean of ratios [n] above zero with Student's interval of the mean logarithm."""
-    return Interval(*map(float, np.exp(mean_interval(np.log(_known(values))))))
+    """Geometric mean of ratios [n] with Student's interval of the mean logarithm, which one that is infinite or 0 takes
+    to itself: there is then no interval."""
+    values = _known(values)
+    for extreme in (math.inf, 0.0):
+        if (values == extreme).any():
+            return Interval(extreme, math.nan, math.nan)
+    return Interval(*map(float, np.exp(mean_interval(np.log(values)))))
 
 
 def proportion_interval(successes: int, trials: int) -> Interval:

@@ -176,16 +176,17 @@ def test_a_failing_headline_is_not_replicated(claim, spoil):
 
 
 @pytest.mark.parametrize(
-    ("never", "slowest", "constant"),
+    ("never", "slowest", "constant", "otherwise"),
     [
-        ([("random labels", 0), ("random labels", 1)], "yes", "undecided"),
-        ([("random labels", 0), ("gaussian", 1)], "undecided", "undecided"),
-        ([("random labels", 1), ("gaussian", 1)], "undecided", "undecided"),
-        ([("true labels", 1)], "undecided", "undecided"),
-        ([("gaussian", 0)], "undecided", "yes"),
+        ([("random labels", 0), ("random labels", 1)], "yes", "undecided", "yes"),
+        ([("random labels", 0), ("gaussian", 1)], "undecided", "undecided", "mixed"),
+        ([("random labels", 1), ("gaussian", 1)], "undecided", "undecided", "yes"),
+        ([("true labels", 1)], "undecided", "undecided", "mixed"),
+        ([("gaussian", 0)], "undecided", "yes", "mixed"),
+        ([("gaussian", 0), ("gaussian", 1)], "undecided", "yes", "no"),
     ],
 )
-def test_times_that_never_came_leave_undecided_what_depends_on_them(never, slowest, constant):
+def test_times_that_never_came_leave_undecided_what_depends_on_them(never, slowest, constant, otherwise):
     def spoil(rows):
         for arm, seed in never:
             set_where("overfit_time", math.inf, arm=arm, seed=seed)(rows)
@@ -194,6 +195,7 @@ def test_times_that_never_came_leave_undecided_what_depends_on_them(never, slowe
     holds = criteria.set_index("criterion")["holds"]
     assert holds["Random labels are the slowest to overfit"] == slowest
     assert holds["Random labels cost only a constant factor"] == constant
+    assert criteria.set_index("criterion")["otherwise"]["Random labels are the slowest to overfit"] == otherwise
     assert result == "inconclusive"
     assert (
         criteria.loc[criteria["holds"] == "undecided", "unsettled"]

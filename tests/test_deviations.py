@@ -6,7 +6,16 @@ import pytest
 from lib import paper
 from lib.claims import CLAIMS
 from lib.deviations import CLAIM_ROWS, deviations
-from lib.experiments import CORRUPTION_MODELS, TRAINING_VARIANTS, VARIANTS, arms_frame, claim_arms
+from lib.experiments import (
+    CORRUPTION_MODELS,
+    DEFAULT_LRN,
+    TRAINING_VARIANTS,
+    TUTORIAL_WEIGHTS,
+    VARIANTS,
+    arms_frame,
+    arms_of,
+    claim_arms,
+)
 from lib.findings import (
     DECAY,
     EXACT,
@@ -169,7 +178,7 @@ def test_what_came_of_alexnets_settings_stands_beside_the_papers_values(claim):
     assert found(claim, RESPONSE_NORM, runs[runs["lrn"] == "tutorial"]) == "—"
     text = found(claim, INITIALIZATION, runs)
     weights = "70.00%, 71.00%, 72.00% with the He weights; 65.00%, 66.00%, 67.00% with the tutorial weights"
-    assert text.count(weights) == (2 if claim == "label_corruption" else 0)  # true and random labels
+    assert text.count(weights) == (2 if claim == "label_corruption" else 1)  # true labels, and random ones
     half = found(claim, RESPONSE_NORM, runs[(runs["lrn"] == "default") | (runs["label_corruption"] == 0)])
     assert ours in half
     assert (
@@ -181,10 +190,27 @@ def test_what_came_of_controls_is_their_difference_by_seed():
     def accuracy(row):
         return 0.5 + 0.1 * row["seed"] + 0.01 * row["exact_only"] - 0.02 * (row["precision"] == "fp32")
 
-    runs = runs_of("randomization", PAPER, key="k", test_accuracy=accuracy, train_accuracy=accuracy)
-    assert found("randomization", EXACT, runs).endswith("MLP 1x512 +1.00 points (+1.00 to +1.00), 3 seeds")
+    def arithmetic(row):
+        return "fp32" if row["precision"] == "fp32" or row["model"] == "alexnet" else "bf16"
+
+    results = {"test_accuracy": accuracy, "train_accuracy": accuracy, "arithmetic": arithmetic}
+    runs = runs_of("randomization", PAPER, key="k", **results)
+    welch = 2.7764451052 * 0.1 * math.sqrt(2 / 3) * 100 - 1  # other images and batches: no pairs; t with 4 degrees
+    ours = f"MLP 1x512 +1.00 points ({-welch:+.2f} to {welch + 2:+.2f}), 3 seeds"
+    assert found("randomization", EXACT, runs).endswith(ours)
     text = found("randomization", PRECISION, runs)
-    assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10"))
+    assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10")) - 1
+    assert "AlexNet" not in text  # both of its runs were in fp32
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "tiny-imagenet", "digits"])
+def test_what_is_tried_beside_is_said_only_where_the_claim_has_runs_of_it(dataset):
+    for claim in arms_of(dataset):
+        runs = runs_of(claim, PAPER, dataset)
+        rows = deviations(claim, PAPER, dataset, runs).set_index("what")["ours"]
+        assert (EXACT in rows) == (dataset == "cifar10" and claim == "randomization")
+        for what, variant in ((INITIALIZATION, TUTORIAL_WEIGHTS), (RESPONSE_NORM, DEFAULT_LRN)):
+            assert ("beside it" in rows.get(what, "")) == (variant in set(runs["variant"]))
 
 
 def test_what_is_left_in_permuted_images_is_their_test_accuracy():

@@ -23,6 +23,7 @@ from lib.results import DICTIONARY, write_results
 from lib.runs import Record, RunStore
 
 SMOKE = Choice(*conftest.SMOKE)
+MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 
 
 class Page(HTMLParser):
@@ -184,7 +185,6 @@ def test_wrong_input_is_one_line_and_status_2(arguments, message, capsys):
     assert len(error.splitlines()) == 1
 
 
-@pytest.mark.skipif(shutil.which("make") is None, reason="no make")
 @pytest.mark.parametrize(("page", "is_reduced"), [("label_corruption", True), ("randomization", False)])
 def test_a_page_of_some_rates_says_so_where_rates_are_asked(page, is_reduced, tmp_path):
     choice = Choice("paper", "cifar10", "cpu", {"rates": [0.0, 1.0]})
@@ -203,6 +203,7 @@ def test_what_a_cell_refuses_is_one_line(tmp_path, monkeypatch, capsys):
     assert len(error.splitlines()) == 1
 
 
+@MAKE
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -210,6 +211,7 @@ def test_make_help_lists_every_target():
         assert f"make {target} " in shown
 
 
+@MAKE
 def test_an_environment_behind_a_link_is_not_emptied(tmp_path):
     another = tmp_path / "another" / "bin"
     another.mkdir(parents=True)
@@ -220,6 +222,7 @@ def test_an_environment_behind_a_link_is_not_emptied(tmp_path):
     assert another.exists()
 
 
+@MAKE
 def test_make_test_refuses_an_unknown_data_set_at_once(tmp_path):
     (tmp_path / "ready").touch()
     own = [f"VENV={tmp_path}", f"READY={tmp_path}/ready", f"BIN={Path(sys.executable).parent}"]

@@ -190,3 +190,6 @@ def test_the_mean_of_ratios_is_geometric():
     mean, low, high = ratio_interval([1.0, 4.0, 2.0])
     assert mean == pytest.approx(2)
     assert low * high == pytest.approx(mean**2)
+    assert ratio_interval([1.0, 0.0, NAN])[0] == 0
+    assert ratio_interval([1.0, 0.0, math.inf])[0] == math.inf
+    assert all(map(math.isnan, ratio_interval([1.0, 0.0])[1:]))
