@@ -223,7 +223,8 @@ def _result(future: Future, count: int) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 when every run has its record, 3 when the time limit left some, 1 when some failed."""
+    """Command line: 0 when every run has its record, 3 when the time limit left some (0 under torchrun, which takes all
+    others for failures), 1 when some failed."""
     parser = argparse.ArgumentParser(prog="python -m lib.sweep", description="Train every run that has no record.")
     parser.add_argument("--profile", default=from_environment("PROFILE", "auto"), help=" | ".join(PROFILES) + " | auto")
     parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
@@ -253,8 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
             f"{len(set(runs))} in all"
         )
+    is_alone = distributed.world() == 1
     distributed.stop()
-    return 1 if summary.failed else 3 if summary.left else 0
+    return 1 if summary.failed else 3 if summary.left and is_alone else 0
 
 
 if __name__ == "__main__":

@@ -80,9 +80,11 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
         except Interrupted:
             pass
         except Exception as error:
+            if distributed.world() > 1:
+                raise  # it may be this process's alone, and the others wait for it: torchrun ends them all
             outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
             is_sound = isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # the next unit may do better
-            _spoiled = orders.device == "cuda" and distributed.world() == 1 and not is_sound
+            _spoiled = orders.device == "cuda" and not is_sound
     return list(outcomes.values())
 
 

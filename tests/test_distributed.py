@@ -153,6 +153,34 @@ def test_torchrun_sweeps_a_store_run_by_run(tmp_path):
     assert any("0 trained, 0 left" in output for output in outputs)
 
 
+def test_a_time_limit_is_no_failure_under_torchrun(tmp_path):
+    command = [sys.executable, "-m", "lib.sweep", "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    codes, outputs = launch([*command, "--store", str(tmp_path), "--networks", "alexnet", "--time-limit", "0.001"])
+    assert codes == [0, 0], outputs
+    assert any("0 trained" in output and "0 left" not in output for output in outputs)
+
+
+def test_an_error_in_one_process_ends_them_all(tmp_path):
+    """Rather than leave the others to wait for it."""
+    code = """
+import sys
+from lib import distributed, sweep, training
+save_one = training._Training._save_one
+def fail_in_the_first(*arguments):
+    if distributed.rank() == 0:
+        raise OSError(28, "No space left on device")
+    save_one(*arguments)
+training.CHECKPOINT_SECONDS["cpu"] = 0
+training._Training._save_one = fail_in_the_first
+sys.exit(sweep.run_command(sweep.main))
+"""
+    command = [sys.executable, "-c", code, "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    codes, outputs = launch([*command, "--store", str(tmp_path), "--networks", "alexnet"])
+    assert codes[0] == 2
+    assert "No space left on device" in outputs[0]
+    assert codes[1] != 0
+
+
 @pytest.mark.parametrize(
     ("world", "micro_batch", "size"),
     [(20, 1000, 15), (2, 7, 15)],  # a process without an image; parts of 7 and 8 images in one step and in two
