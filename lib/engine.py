@@ -27,7 +27,7 @@ from lib import distributed
 from lib.config import InputError, one_of
 from lib.feed import AHEAD, Feed
 from lib.inputs import Inputs, augment, batch_sizes, draws, is_augmented, network_inputs
-from lib.models import Dropout, Stack, build_model, can_be_stacked
+from lib.models import Dropout, Stack, build_model, can_be_stacked, random_state
 from lib.optimizers import build_optimizer
 from lib.provenance import cpu_field
 from lib.runs import Run
@@ -64,7 +64,7 @@ def capacity(model: str, device: str) -> int:
 
 @functools.cache
 def _is_stackable(model: str) -> bool:
-    with torch.random.fork_rng(devices=[]):
+    with random_state(0):
         return can_be_stacked(build_model(model, width=0.125))
 
 
@@ -74,8 +74,7 @@ def initial_state(run: Run, classes: int, size: int) -> State:
 
 
 def _network(run: Run, classes: int, size: int) -> torch.nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(run.seed)
+    with random_state(run.seed):
         network = build_model(run.model, classes, size, run.width, run.dropout, run.lrn, run.initialization)
         return network.to(weights_dtype(run))
 

@@ -5,8 +5,10 @@ initialization nor batch-norm constants: weights are He-normal, biases zero, whe
 norm as PyTorch has it, in Inception V3 as torchvision does.
 """
 
+import contextlib
 import functools
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +30,7 @@ INITIALIZATIONS = ("He", "tutorial")
 # TensorFlow's CIFAR-10 tutorial, for AlexNet's layers: the weights' standard deviation, the biases.
 TUTORIAL_WEIGHTS = ((0.05, 0.0), (0.05, 0.1), (0.04, 0.1), (0.04, 0.1), (1 / 192, 0.0))
 V3_MIN_SIZE = 75  # pixels: Inception V3's last feature map is 1x1 then
+_RANDOM_STATE = threading.Lock()
 
 
 class ShiftBatchNorm(nn.BatchNorm2d):
@@ -221,6 +224,14 @@ def inception_v3(num_classes: int, width: float, dropout: float) -> nn.Sequentia
     return nn.Sequential(Enlarge(V3_MIN_SIZE), network)
 
 
+@contextlib.contextmanager
+def random_state(seed: int) -> Iterator[None]:
+    """torch's global random state at a seed, for one thread at a time; afterwards it is what it was."""
+    with _RANDOM_STATE, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def build_model(
     name: str,
     num_classes: int = 10,
@@ -319,7 +330,7 @@ def flops_per_image(name: str, width: float = 1.0) -> int:
     """Floating-point operations of a forward and a backward pass over an image of 28x28 pixels, in convolutions and
     linear layers: two a multiplication, and backward twice as many but for the image, whose gradient nobody wants."""
     multiplications = []
-    with torch.random.fork_rng(devices=[]):
+    with random_state(0):
         model = build_model(name, width=width).eval()  # batch norm of one value has no variance
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -1,6 +1,7 @@
 import contextlib
 import functools
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,6 +29,15 @@ def losses(one, epochs=2):
             one.step()
         found.append(one.totals()[0])
     return found
+
+
+def test_initial_weights_are_those_of_the_seed_in_every_thread(small_run):
+    runs = [replace(small_run, seed=seed) for seed in range(16)]
+    with ThreadPoolExecutor(4) as threads:
+        states = list(threads.map(lambda run: initial_state(run, 10, 28), runs))
+    for run, state in zip(runs, states, strict=True):
+        alone = initial_state(run, 10, 28)
+        assert all(torch.equal(state[name], tensor) for name, tensor in alone.items())
 
 
 @pytest.mark.parametrize(
