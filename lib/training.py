@@ -188,7 +188,7 @@ def train_together(
     Raises:
         InputError: settings that no network or data set can take.
         Interrupted: as asked.
-        OSError: a checkpoint cannot be written.
+        OSError: a checkpoint cannot be written, or not be read though it is there.
         ValueError: runs of several plans.
     """
     if len({plan(run) for run in runs}) > 1:
@@ -228,25 +228,35 @@ class _Training:
     # --- which runs are where ---
 
     def _open(self, run: Run, here: dict) -> _Member:
-        """A run as its checkpoint left it, or at its start; an unreadable checkpoint is as good as none, and so, with
-        dropout, is one of another kind of device, whose generators have other states."""
-        try:
-            saved = torch.load(self.checkpoint(run), map_location="cpu", weights_only=True)
-            progress, state = Progress(**saved["progress"]), saved["state"]
-            made, device = saved["key"], progress.environments[-1]["device"]
-        except Exception:  # there is none, or not of this code; torch raises many kinds on a damaged file
-            made, device = None, None
-        if made != run.key(self.dataset.fingerprint) or (run.dropout and device != self.device):
-            progress, state = Progress(), initial_state(run, len(self.dataset.classes), self.maker.size(run))
+        """A run as its checkpoint left it, or at its start."""
+        start = self._saved(run)
+        progress, state = start or (Progress(), initial_state(run, len(self.dataset.classes), self.maker.size(run)))
         place = here | {"precision": NAMES[arithmetic(run, self.device)]}
         if place not in progress.environments[-1:]:
             progress.environments.append(place)
         return _Member(run, self.maker.make(run), progress, state)
 
+    def _saved(self, run: Run) -> tuple[Progress, State] | None:
+        """What a run's checkpoint holds, if there is one of this run and code; with dropout, not one of another kind of
+        device, whose generators have other states. What cannot be read for now is not taken for damaged: it would be
+        overwritten."""
+        try:
+            saved = torch.load(self.checkpoint(run), map_location="cpu", weights_only=True)
+            progress, state = Progress(**saved["progress"]), saved["state"]
+            made, device = saved["key"], progress.environments[-1]["device"]
+        except FileNotFoundError:
+            return None
+        except (OSError, MemoryError):
+            raise
+        except Exception:  # torch raises many kinds on a damaged file
+            return None
+        is_its_own = made == run.key(self.dataset.fingerprint) and (not run.dropout or device == self.device)
+        return (progress, state) if is_its_own else None
+
     def _fill(self) -> None:
         """Put waiting runs in the places of those that are over, make lanes smaller, open new ones."""
         for lane in self.lanes:
-            joining = self._take(len(lane.members) - len(lane.active), step=0)
+            joining = self._take(self._places(lane) - len(lane.active), step=0)
             if joining or lane.is_to_shrink(self.device):
                 kept = [(lane.members[index], lane.engine.state(index)) for index in lane.active]
                 self._load(lane, kept + joining)
@@ -255,6 +265,10 @@ class _Training:
             count = capacity(self.waiting[0].run.model, self.device)
             self.lanes.append(_Lane())
             self._load(self.lanes[-1], self._take(count, self.waiting[0].progress.step))
+
+    def _places(self, lane: _Lane) -> int:
+        """How many runs a lane may have: on CUDA, where new graphs take time, as many as it was made for."""
+        return capacity(lane.members[0].run.model, "cpu") if self.device == "cpu" else len(lane.members)
 
     def _is_room(self) -> bool:
         """Whether one more lane such as these would fit in the GPU's memory."""

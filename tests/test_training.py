@@ -98,6 +98,21 @@ def test_unreadable_checkpoint_starts_anew(digits, small_run, tmp_path, content)
     assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
 
 
+@pytest.mark.parametrize("error", [OSError(116, "Stale file handle"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_for_now_is_kept(digits, small_run, tmp_path, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    path, asked = tmp_path / "checkpoint.pt", iter([False] * 6 + [True])
+    with pytest.raises(Interrupted):
+        train(small_run, digits, checkpoint=path, interrupted=lambda: next(asked))
+    before = path.read_bytes()
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(type(error)):
+        train(small_run, digits, checkpoint=path)
+    assert path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("stopped", "device", "goes_on"),
     [
@@ -288,6 +303,19 @@ def test_waiting_runs_take_the_places_of_those_that_are_over(digits, small_run, 
     together = list(train_together(runs, digits))
     assert [record.run.seed for record in together] == [1, 2, 3, 0, 4]
     assert counts == [2, 2, 2, 2, 1]
+    for record in together:
+        assert comparable(record) == comparable(train(record.run, digits))
+
+
+def test_a_run_stopped_within_an_epoch_is_soon_joined_by_the_others(digits, small_run, tmp_path, monkeypatch):
+    loaded, load = [], engine.Engine.load
+    runs = [replace(small_run, seed=seed) for seed in range(4)]
+    paths, asked = {run: tmp_path / f"{run.seed}.pt" for run in runs}, iter([False] * 5 + [True])
+    with pytest.raises(Interrupted):
+        train(runs[0], digits, checkpoint=paths[runs[0]], interrupted=lambda: next(asked))
+    monkeypatch.setattr(engine.Engine, "load", lambda self, *args: (loaded.append(args[0]), load(self, *args))[1])
+    together = list(train_together(runs, digits, checkpoint=paths.get))
+    assert loaded == [runs[:1], runs, runs[1:]]
     for record in together:
         assert comparable(record) == comparable(train(record.run, digits))
 
