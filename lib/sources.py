@@ -109,7 +109,7 @@ class Tree:
         if not train or not test:
             raise InputError(f"{self.path} has no images in {self.below}{'val' if train else 'train'}/")
         unknown = sorted(test - train)
-        if unknown and unknown[0].lower().endswith(SUFFIXES):  # a file in a class's place
+        if unknown and (not test & train or unknown[0].lower().endswith(SUFFIXES)):  # something else in classes' place
             needed = f"a folder for each class, or {' or '.join(ANNOTATIONS)} in {self.path}"
             raise InputError(f"{self.path}/{self.below}val needs {needed}: it has {unknown[0]}")
         if unknown:
@@ -118,10 +118,17 @@ class Tree:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Names of the classes: the WordNet id, and its words where a file has them."""
+        """Names of the classes: the WordNet id, and its words where a file has them.
+
+        Raises:
+            InputError: a damaged file.
+        """
         words = {wnid: text for name in WORDS for wnid, text in _pairs(self._lines(name))}
         if not words and (meta := self._content("meta.bin")):  # torchvision's, made while extracting
-            names, _ = torch.load(io.BytesIO(meta), weights_only=True)
+            try:
+                names, _ = torch.load(io.BytesIO(meta), weights_only=True)
+            except Exception as error:  # torch raises many kinds
+                raise InputError(f"{self.path}/meta.bin is damaged: delete it") from error
             words = {wnid: ", ".join(synonyms) for wnid, synonyms in names.items()}
         return [f"{wnid} {words.get(wnid, '')}".strip() for wnid in self.keys]
 
@@ -136,7 +143,7 @@ class Tree:
         return Chunk(paths, [label for label, _ in images], lambda: (partial(self.read, path) for path in where))
 
     def _lines(self, path: str) -> list[str]:
-        return self._content(path).decode().splitlines()
+        return self._content(path).decode(errors="replace").splitlines()
 
     def _content(self, path: str) -> bytes:
         with suppress(FileNotFoundError, KeyError):  # a folder's and a zip's word for a missing file
@@ -210,22 +217,31 @@ class Parquet:
         return {path: _labels(path) for paths in self.shards.values() for path in paths}
 
     @cached_property
-    def keys(self) -> range:
-        """The labels there may be.
+    def keys(self) -> list[int]:
+        """The labels of the training images, sorted. A name without images is no class.
 
         Raises:
-            InputError: a label that has no class name.
+            InputError: a split without images, a label that has no class name, or test images of a class without
+                training images.
         """
-        found = np.unique(np.concatenate([group for groups in self.labels.values() for group in groups]))
-        total = len(self._names) or int(found[-1]) + 1
+        train, test = (self._found(split) for split in SPLITS)
+        if not train or not test:
+            raise InputError(f"{self.folder} has no {'test' if train else 'training'} images")
+        found = sorted(train | test)
+        total = len(self._names) or found[-1] + 1
         if found[0] < 0 or found[-1] >= total:
             raise InputError(f"{self.folder} has labels from {found[0]} to {found[-1]}; allowed: 0 to {total - 1}")
-        return range(total)
+        if test - train:
+            raise InputError(f"{self.folder} has test images of label {min(test - train)}, but no training images")
+        return sorted(train)
 
     @cached_property
     def classes(self) -> list[str]:
         """Names of the classes: lines of classes.txt, the names in the files' metadata, or the labels."""
-        return self._names or [str(label) for label in self.keys]
+        return [self._names[label] if self._names else str(label) for label in self.keys]
+
+    def _found(self, split: str) -> set[int]:
+        return {int(label) for path in self.shards[split] for group in self.labels[path] for label in np.unique(group)}
 
     @cached_property
     def _names(self) -> list[str]:

@@ -116,6 +116,21 @@ def test_classes_without_training_images_are_refused(tmp_path):
         _ = Tree(root).keys
 
 
+def test_validation_images_without_their_annotations_are_named(tiny):
+    (tiny / "val" / "val_annotations.txt").unlink()
+    with pytest.raises(InputError, match=r"/val needs a folder for each class, or val/val_annotations\.txt or"):
+        _ = Tree(tiny).keys
+
+
+def test_damaged_words_are_named(tmp_path):
+    root = write_tree(tmp_path)
+    (root / "meta.bin").write_bytes(b"x")
+    with pytest.raises(InputError, match=f"{root}/meta.bin is damaged: delete it"):
+        _ = Tree(root).classes
+    (root / "words.txt").write_bytes(b"n01 t\xe4nch\n")
+    assert Tree(root).classes[0].startswith("n01 t")
+
+
 @pytest.mark.parametrize("file", ["classes.txt", "LOC_synset_mapping.txt", "meta.bin"])
 def test_words_of_the_classes(tmp_path, file):
     root = write_tree(tmp_path)
@@ -177,13 +192,34 @@ def test_parquet_of_some_classes(tmp_path, monkeypatch):
 def test_parquet_takes_class_names_from_a_list_else_the_metadata_else_the_labels(tmp_path):
     assert hub(tmp_path).classes == ["0", "1", "2"]
     source = hub(tmp_path, ["tench", "goldfish", "wolf", "fox"])
-    assert source.classes == ["tench", "goldfish", "wolf", "fox"]
-    assert list(source.keys) == [0, 1, 2, 3]
+    assert source.classes == ["tench", "goldfish", "wolf"]
+    assert source.keys == [0, 1, 2]  # a name without images is no class
     (tmp_path / "classes.txt").write_text("n01\ttench, Tinca tinca\nn02\tgoldfish\nn03\twolf\n")
     assert hub(tmp_path).classes == ["n01 tench, Tinca tinca", "n02 goldfish", "n03 wolf"]
     (tmp_path / "classes.txt").write_text("n01\ttench\nn02\tgoldfish\n")
     with pytest.raises(InputError, match="labels from 0 to 2; allowed: 0 to 1"):
         _ = hub(tmp_path).keys
+
+
+def test_parquet_of_a_part_of_the_named_classes_has_these_alone(tmp_path):
+    def only(label, split):
+        for path in source.shards[split]:
+            table = pq.read_table(path)
+            pq.write_table(table.filter(pa.compute.not_equal(table["label"], label)), path)
+
+    names = ["tench", "goldfish", "wolf", "fox"]
+    source = hub(tmp_path, names)
+    only(1, "train")
+    with pytest.raises(InputError, match="test images of label 1, but no training images"):
+        _ = source.keys
+    only(1, "test")
+    source = Parquet(tmp_path, source.shards)
+    assert (source.keys, source.classes) == ([0, 2], ["tench", "wolf"])
+    assert listed(source, "test")[1] == [1, 0, 1, 0]
+    only(0, "test")
+    only(2, "test")
+    with pytest.raises(InputError, match=f"{tmp_path} has no test images"):
+        _ = Parquet(tmp_path, source.shards).keys
 
 
 @pytest.mark.parametrize("labels", [["tench"], [None, 0]])
