@@ -103,15 +103,15 @@ def _extract(folder: Path) -> None:
     Raises:
         InputError: a damaged archive, no room, or a folder that is not to be written.
     """
-    missing = [split for split in ("train", "val") if not (folder / split).is_dir()]
-    if not missing:
+    if not _packed_splits(folder):
         return
     if not writable(folder):
         raise InputError(f"{folder} is read-only: extract its archives elsewhere, or make it writable")
-    make_room(folder, sum((folder / f"ILSVRC2012_img_{split}.tar").stat().st_size for split in missing))
     work = folder / "partial"  # a killed extraction leaves nothing that looks whole
     with FileLock(folder / "partial.lock"):
         shutil.rmtree(work, ignore_errors=True)
+        missing = _packed_splits(folder)  # another process may have been faster
+        make_room(folder, sum((folder / f"ILSVRC2012_img_{split}.tar").stat().st_size for split in missing))
         work.mkdir()
         for name in ARCHIVES:
             (work / name).symlink_to((folder / name).resolve())
@@ -120,11 +120,14 @@ def _extract(folder: Path) -> None:
         shutil.rmtree(work)
 
 
+def _packed_splits(folder: Path) -> list[str]:
+    """Splits that are there as archives only."""
+    return [split for split in ("train", "val") if not (folder / split).is_dir()]
+
+
 def _extract_split(work: Path, split: str) -> None:
     from torchvision.datasets import ImageNet
 
-    if (work.parent / split).is_dir():  # another process was faster
-        return
     print(f"extracting ImageNet's {split} archive in {work.parent}, once", file=sys.stderr)
     try:
         ImageNet(str(work), split)  # checks the archives' md5

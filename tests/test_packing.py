@@ -218,11 +218,12 @@ def test_converted_images_are_counted(tree):
     assert (colours(dataset.train)[:2] - expected).abs().max() <= 3
 
 
-def test_a_shortened_pack_is_named(tree):
+@pytest.mark.parametrize("left", [0, 60, -1])
+@pytest.mark.parametrize("name", ["train_images.npy", "test_rows.npy", "test_labels.npy", "meta.json"])
+def test_a_shortened_pack_is_named(tree, name, left):
     pack(tree)
     (folder,) = folders(tree)
-    content = (folder / "train_images.npy").read_bytes()
-    (folder / "train_images.npy").write_bytes(content[:-1])
+    (folder / name).write_bytes((folder / name).read_bytes()[:left])
     with pytest.raises(InputError, match=f"{folder} are damaged: delete this folder"):
         pack(tree)
 
