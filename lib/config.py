@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-RECORDED = ROOT / "report" / "runs"  # the records that come with the repository
+RECORDED = (ROOT / "report" / "runs").resolve()  # the records that come with the repository
 CACHE = ROOT / ".cache"  # decoded data sets
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -1,3 +1,6 @@
+import importlib.util
+import shutil
+
 import pytest
 
 from lib import config
@@ -66,6 +69,19 @@ def test_a_programming_error_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run_command(main)
+
+
+def test_the_records_are_known_behind_a_link_too(monkeypatch, tmp_path):
+    """Else each of them would count twice: as the repository's, and as those of another store."""
+    for name in ("lib", "elsewhere", "report"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "report" / "runs").symlink_to(tmp_path / "elsewhere")
+    copy = shutil.copy(config.__file__, tmp_path / "lib" / "config.py")
+    spec = importlib.util.spec_from_file_location("config_elsewhere", copy)
+    linked = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(linked)
+    monkeypatch.setenv("STORE", "report/runs")
+    assert linked.store_root() == linked.RECORDED == tmp_path / "elsewhere"
 
 
 def test_what_is_trained_again_has_a_store_of_its_own(monkeypatch, tmp_path):
