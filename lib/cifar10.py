@@ -6,7 +6,6 @@ serves them, a download.
 
 import hashlib
 import io
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +14,11 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from lib.config import CACHE, InputError
-from lib.files import NoData, download, make_room, shards
+from lib.files import NoData, download, make_room, save, shards
 from lib.sources import hub_layout
 from lib.splits import SPLITS, Dataset, Split, fingerprint
 
@@ -133,17 +133,22 @@ def _download(root: Path) -> Path:
         ) from error
 
 
+def _decode(files: list[Path], find: Callable[[Path], list[Path]], cache: Path) -> None:
+    make_room(CACHE, CACHE_BYTES)
+    train, test, more = READERS[find](files)
+    meta = {"source": f"{find.__name__.strip('_')} files", "fingerprint": fingerprint(train, test)} | more
+    save([train.images, train.labels, test.images, test.labels, meta], cache)
+
+
 def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     """Decoded arrays of these source files: from the cache, or decoded now and put there."""
     states = [CACHE_FORM, *((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)]
     cache = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}.pt"
     if not cache.exists():
-        make_room(CACHE, CACHE_BYTES)
-        train, test, more = READERS[find](files)
-        meta = {"source": f"{find.__name__.strip('_')} files", "fingerprint": fingerprint(train, test)} | more
-        partial = cache.with_suffix(f".{os.getpid()}.partial")  # a killed process leaves no half cache
-        torch.save([train.images, train.labels, test.images, test.labels, meta], partial)
-        os.replace(partial, cache)
+        make_room(CACHE, 0)
+        with FileLock(cache.with_suffix(".lock")):
+            if not cache.exists():  # no other process was faster
+                _decode(files, find, cache)
     try:
         *arrays, meta = torch.load(cache, mmap=True, weights_only=True)
         train, test = Split(*arrays[:2]), Split(*arrays[2:])

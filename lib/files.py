@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from lib.config import InputError
@@ -71,6 +72,21 @@ def make_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(f"{folder} has {free >> 20} MiB of free disk space; needed: {needed >> 20} MiB")
+
+
+def save(value: object, path: Path) -> None:
+    """torch.save to a file that appears whole or not at all; for one process at a time.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        torch.save(value, partial)
+    except RuntimeError as error:  # what torch makes of a full disk
+        partial.unlink(missing_ok=True)
+        raise OSError(f"cannot write {partial}: {one_line(error)}") from error
+    os.replace(partial, path)
 
 
 def shards(folder: Path, **patterns: str) -> dict[str, list[Path]]:

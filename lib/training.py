@@ -7,7 +7,6 @@ that never stopped: on a CPU, with the same number of threads, bit for bit.
 import datetime
 import functools
 import math
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from lib import distributed
 from lib.engine import Engine, State, arithmetic, capacity, initial_state, plan
-from lib.files import one_line
+from lib.files import save
 from lib.inputs import InputMaker, Inputs
 from lib.models import count_parameters
 from lib.provenance import environment
@@ -339,12 +338,8 @@ class _Training:
         path = self.checkpoint(member.run)
         if path is None or distributed.rank():
             return
-        key, partial = member.run.key(self.dataset.fingerprint), path.with_suffix(".partial")
-        try:
-            torch.save({"key": key, "progress": vars(member.progress), "state": state}, partial)
-        except RuntimeError as error:  # what torch makes of a full disk
-            raise OSError(f"cannot write {partial}: {one_line(error)}") from error
-        os.replace(partial, path)
+        key = member.run.key(self.dataset.fingerprint)
+        save({"key": key, "progress": vars(member.progress), "state": state}, path)
 
     # --- the end ---
 

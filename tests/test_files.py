@@ -1,11 +1,13 @@
 import hashlib
+import resource
 import shutil
 
 import pytest
+import torch
 
 from lib import files
 from lib.config import InputError
-from lib.files import NoData, download, make_room, one_line, writable
+from lib.files import NoData, download, make_room, one_line, save, writable
 
 CONTENT = b"0123456789"
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -53,6 +55,19 @@ def test_an_answer_that_is_no_http_counts_as_no_answer(serve, tmp_path):
     host, _ = serve(CONTENT)
     with pytest.raises(NoData, match=f"{host}/garbage .*{host}/missing "):
         download(urls(host, "garbage", "missing"), tmp_path, "name", MD5)
+
+
+def test_what_a_full_disk_does_not_take_leaves_what_was_there(tmp_path):
+    path, limits = tmp_path / "name.pt", resource.getrlimit(resource.RLIMIT_FSIZE)
+    save(torch.zeros(3), path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match=f"cannot write {tmp_path}/name.partial"):
+            save(torch.zeros(100_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert torch.equal(torch.load(path), torch.zeros(3))
+    assert [file.name for file in tmp_path.iterdir()] == ["name.pt"]
 
 
 def test_download_to_an_unwritable_folder_is_no_traceback(tmp_path):
