@@ -16,11 +16,10 @@ import pandas as pd
 
 from lib.agreement import against_paper, contradictions
 from lib.claims import CLAIMS, Claim
-from lib.config import RECORDED, one_of, resolve_device, retrains, store_root
+from lib.config import RECORDED, InputError, one_of, resolve_device, retrains, store_root
 from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
 from lib.data import CLASSES, IMAGES, load_dataset, resolve_dataset
 from lib.experiments import Arm, arms_frame, claim_arms
-from lib.files import NoData
 from lib.imagenet import image_size, own_size
 from lib.packing import UNREADABLE_SHARE, pixels_text
 from lib.photo_claims import claims_of
@@ -221,14 +220,14 @@ def open_study(
 
 
 def data_for(profile: Profile, name: str, needed: bool) -> Dataset | None:
-    """A profile's data set, whose images pages draw; None where it is not to be had, unless it is needed.
+    """A profile's data set, whose images pages draw; None where it is not to be had whole, unless it is needed.
 
     Raises:
-        NoData: it is.
+        InputError: it is.
     """
     try:
         return load_dataset(name, classes=profile.sizes[name].classes)
-    except NoData:
+    except InputError:
         if needed:
             raise
         return None

@@ -7,7 +7,7 @@ import pytest
 
 from lib import pages, study
 from lib.claims import CLAIMS
-from lib.config import RECORDED
+from lib.config import RECORDED, InputError
 from lib.experiments import claim_arms
 from lib.profiles import PHOTOGRAPHS, PROFILES, with_parameters
 from lib.runs import RunStore
@@ -122,6 +122,14 @@ def test_records_of_another_copy_of_the_data_are_shown_where_they_are_whole(digi
     store.path(arms[0].run, "f" * 64).unlink()
     with pytest.raises(pytest.fail.Exception, match="trained"):
         opened()
+
+
+def test_data_that_is_damaged_stops_only_what_needs_it(tmp_path, monkeypatch):
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half of it")
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path))
+    assert study.data_for(PROFILES["quick"], "cifar10", needed=False) is None
+    with pytest.raises(InputError, match="is damaged"):
+        study.data_for(PROFILES["quick"], "cifar10", needed=True)
 
 
 def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, small_run, tmp_path, monkeypatch):
