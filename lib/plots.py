@@ -117,6 +117,8 @@ def strip(
         axes.axvline(position, **style)
         handles[name] = Line2D([], [], **style)
     _name_rows(axes, names, label)
+    if not np.isfinite(axes.dataLim.intervalx).all():  # nothing but what never came
+        axes.set(xlim=(0, 1), xticks=[])
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return figure
 
@@ -303,11 +305,14 @@ def _both_accuracies(history: pd.DataFrame, names: Sequence[str], reference: pd.
     return figure
 
 
-def early_stopping_curves(history: pd.DataFrame, per: str = "model") -> Figure:
-    """Accuracy by epoch on held-out and on test images, a panel for each value of `per`; the chosen epoch is marked."""
-    panels = list(dict.fromkeys(history[per]))
+def early_stopping_curves(history: pd.DataFrame, panels: Sequence[str], per: str = "model") -> Figure:
+    """Accuracy by epoch on held-out and on test images, a panel for each of these values of `per`; the chosen epoch is
+    marked."""
     figure = Figure(figsize=(9, 3.6))
-    for axes, panel in zip(np.atleast_1d(figure.subplots(1, max(1, len(panels)), sharey=True)), panels, strict=False):
+    for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+        if panel not in set(history[per]):
+            axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center", fontsize="small", color="0.4")
+            axes.set_xticks([])
         for _, run in history[history[per] == panel].groupby("seed"):
             chosen = run.loc[run["validation_accuracy"].idxmax()]
             axes.plot(run["epoch"], run["test_accuracy"], color=COLORS[0])

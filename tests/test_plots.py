@@ -75,6 +75,8 @@ def test_strip_keeps_what_never_came_at_its_edge(records):
     assert sorted(value for line in dots for value in line.get_xdata()) == [1.0, plots.NEVER, 2.0, 3.0]
     assert (low > 0, high < 4) == (True, True)  # the edge's mark does not stretch the axis
     assert "at the right edge: never" in [text.get_text() for text in figure.legends[0].get_texts()]
+    never = plots.strip(frame.assign(value=float("inf")), "value", "randomization", "steps").axes[0]
+    assert (never.get_xlim(), list(never.get_xticks())) == ((0, 1), [])  # no steps below 0
 
 
 def test_forest_has_seeds_margin_paper_and_arrowheads_where_an_interval_goes_on():
@@ -208,6 +210,9 @@ def test_example_grid_clips_and_captions():
 
 def test_the_epoch_chosen_on_held_out_images_is_marked():
     history = pd.DataFrame({"model": "alexnet", "seed": 0, "epoch": [1, 2, 3], "validation_accuracy": [0.1, 0.9, 0.5]})
-    axes = plots.early_stopping_curves(history.assign(test_accuracy=[0.3, 0.2, 0.8])).axes[0]
+    figure = plots.early_stopping_curves(history.assign(test_accuracy=[0.3, 0.2, 0.8]), ["inception", "alexnet"])
+    missing, axes = figure.axes
+    assert [text.get_text() for text in missing.texts] == ["not run"]
+    assert not axes.texts
     (mark,) = [line for line in axes.lines if line.get_marker() == "D"]
     assert (list(mark.get_xdata()), list(mark.get_ydata())) == ([2], [0.2])
