@@ -44,7 +44,7 @@ def cover_table(*studies: Study) -> HTML:
 
 def _cover_row(study: Study) -> dict[str, str]:
     mine, form = study.headline, form_of(study.headline["quantity"])
-    page = f'<a href="{study.claim.name}.html">{study.claim.title}</a>'
+    page = f'<a href="{study.claim.name}.ipynb">{study.claim.title}</a>'
     statement = wide(f"<strong>{page}.</strong> {study.claim.statement}")
     basis = f", {mine['caveat']}" if mine["caveat"] else ""
     row = {
@@ -104,7 +104,8 @@ def retrained(*studies: Study) -> HTML:
     for study in studies:
         found = reproduction(study.recorded.records, study.records)
         both = study.criteria.merge(study.recorded.criteria, on=QUESTION)
-        changed = list(both.loc[both["holds_x"] != both["holds_y"], "criterion"])
+        decided = (both[["holds_x", "holds_y"]] != "not run").all(axis=1)
+        changed = list(both.loc[decided & (both["holds_x"] != both["holds_y"]), "criterion"])
         rows.append(
             {
                 "claim": study.claim.title,
@@ -178,13 +179,20 @@ def _criterion_cells(row, studies: Mapping[str, Study], *shown: Study) -> dict[s
             cells[name] = _criterion_cell(study.answers.loc[key], form_of(row.quantity))
             ran, keys = study.answers.loc[key, "seeds"] > 0, study.keys(*runs)
             if not ran and keys:  # not of all that the criterion takes
-                whose = "the network's" if row.model else "the"
-                some = f"{len(keys)} of {whose} {study.needed(*runs)} runs in '{row.group}' are recorded"
-                cells[name] += f"<br><small>{some}</small>"
+                cells[name] += f"<br><small>{_some(len(keys), study.needed(*runs), row)}</small>"
             if ran and any(study.shares(other, *runs) for other in before):
                 cells[name] += "<br><small>the same runs</small>"
             before.append(study)
     return cells
+
+
+def _some(recorded: int, needed: int, row) -> str:
+    """Why a criterion has no answer though some of its runs are recorded; all of them are where not all corruption
+    rates were asked for."""
+    whose = "the network's" if row.model else "the"
+    if recorded == needed:
+        return f"{whose} runs in '{row.group}' are recorded, but at too few rates for this"
+    return f"{recorded} of {whose} {needed} runs in '{row.group}' are recorded"
 
 
 def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:

@@ -315,7 +315,7 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
         yield fits(text, (row.group, row.model), train, row.train_accuracy)
     yield from (each.criterion(chance) for each in _explicit_comparisons(frame, chance))
     for row in paper.table4().dropna(subset="train_accuracy").itertuples():
-        # A failure to converge is no criterion: earlier replications did converge. It is shown beside the paper.
+        # One run's failure to converge is no criterion. It is shown beside the paper.
         column, text = paper.table4_column(row.arm), f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}"
         values = arm(frame, "Table 4", row.arm, row.model, column)
         yield fits(text, ("Table 4", row.model), values, row.train_accuracy, column=column)

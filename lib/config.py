@@ -9,11 +9,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = (ROOT / "report" / "runs").resolve()  # the records that come with the repository
+RETRAINED = ROOT / "report" / "retrained"  # those of RETRAIN=1
+NOTEBOOKS = ROOT / "notebooks"
 CACHE = ROOT / ".cache"  # decoded data sets
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -37,6 +40,11 @@ def path_from_environment(name: str, default: str) -> Path:
     return (ROOT / Path(from_environment(name, default)).expanduser()).resolve()
 
 
+def from_notebooks(path: Path) -> str:
+    """A link to a file or folder as it holds in a notebook in JupyterLab."""
+    return quote(Path(os.path.relpath(path, NOTEBOOKS)).as_posix())
+
+
 def data_root() -> Path:
     """Folder of the user's data sets."""
     return path_from_environment("DATA_ROOT", "data")
@@ -57,7 +65,7 @@ def store_root(given: Path | None = None) -> Path:
     Raises:
         InputError: RETRAIN=1 with the repository's own records as the store.
     """
-    default = path_from_environment("STORE", "report/retrained" if retrains() else "report/runs")
+    default = path_from_environment("STORE", str(RETRAINED if retrains() else RECORDED))
     store = given.expanduser().resolve() if given else default
     if retrains() and store == RECORDED:
         raise InputError(f"RETRAIN=1 trains beside the records in {RECORDED}: name another STORE, or none")

@@ -29,7 +29,7 @@ RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
 SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS = "slower decay", "default LRN", "tutorial weights"
 ACROSS_CHANNELS, PAPERS_RATE = "across channels", "the paper's learning rate"
 VARIANTS = {  # other settings, which the paper has or may have had: for which networks, and what they are
-    SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # what others needed for Table 1's MLPs
+    SLOWER: (("alexnet", "mlp_1x512"), {"decay": 0.98}),  # the paper's may be spent before they overfit
     DEFAULT_LRN: (("alexnet",), {"lrn": "default"}),  # the paper names no constants
     TUTORIAL_WEIGHTS: (("alexnet",), {"initialization": "tutorial"}),  # nor the initialization
     ACROSS_CHANNELS: (("inception",), {"across_channels": True}),  # nor whether channels move together

@@ -7,7 +7,9 @@ import base64
 import html
 import io
 import json
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 
 import pandas as pd
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 
 from lib import plots
 from lib.claims import MODEL_NAMES
-from lib.config import retrains
+from lib.config import RECORDED, RETRAINED, ROOT, from_notebooks, retrains
 from lib.criteria import VERDICTS, overall, tally
 from lib.data import IMAGES
 from lib.deviations import deviations
@@ -288,10 +290,9 @@ def _run_row(study: Study, row: tuple) -> dict[str, object]:
 
 
 def record_link(study: Study, key: str) -> str:
-    """Where the copy of a record lies, seen from a built page."""
+    """Where a record lies, seen from a notebook."""
     record = next(record for record in study.records if record.key == key)
-    path = study.store.path(record.run, record.fingerprint).relative_to(study.store.root)
-    return f"{study.store.copies}/{path.as_posix()}"
+    return from_notebooks(study.store.path(record.run, record.fingerprint))
 
 
 def deviations_table(study: Study) -> HTML:
@@ -324,7 +325,9 @@ def _others(study: Study) -> str:
     """What else was asked for; without a number of seeds every claim takes all that are recorded."""
     given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
     pixels = f" IMAGE_SIZE={study.pixels}" if study.pixels != own_size(study.data) else ""
-    return pixels + " RETRAIN=1" * retrains() + (f" PARAMETERS='{given}'" if given else "")
+    is_usual = study.store.root in (RECORDED, RETRAINED)
+    store = "" if is_usual else f" STORE={shlex.quote(os.path.relpath(study.store.root, ROOT))}"
+    return pixels + " RETRAIN=1" * retrains() + store + (f" PARAMETERS='{given}'" if given else "")
 
 
 def _data(record: Record) -> str:

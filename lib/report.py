@@ -22,10 +22,12 @@ from traitlets.config import Config
 from lib.claims import CLAIMS
 from lib.config import (
     DEVICES,
+    NOTEBOOKS,
     RECORDED,
     ROOT,
     InputError,
     from_environment,
+    from_notebooks,
     parse_parameter,
     resolve_device,
     run_command,
@@ -42,7 +44,6 @@ from lib.runs import COPIES, Run, RunStore
 from lib.study import current_record, data_for, dataset_of, recorded_runs, trains
 from lib.sweep import train_missing
 
-NOTEBOOKS = ROOT / "notebooks"
 TEMPLATE = ROOT / "report" / "template"
 HTML = ROOT / "report" / "html"
 EXECUTED = ROOT / "build" / "notebooks"
@@ -143,8 +144,17 @@ def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Cho
     more = {"ribbon": ribbon(profile, choice.dataset), "contents": contents(notebook)}
     text, _ = exporter.from_notebook_node(notebook, {"pages": links} | more)
     path = folder / f"{page}.html"
-    path.write_text(text)
+    path.write_text(beside_pages(text, RunStore(store_root())))
     return path
+
+
+def beside_pages(text: str, store: RunStore) -> str:
+    """HTML whose links, which lead from a notebook to other notebooks, records and what is built, lead from a page to
+    other pages and to what is beside them."""
+    for each in (RunStore(RECORDED), store):
+        text = text.replace(f'href="{from_notebooks(each.root)}/', f'href="{each.copies}/')
+    text = text.replace(f'href="{from_notebooks(HTML)}/', 'href="')
+    return re.sub(r'href="(\w+)\.ipynb', r'href="\1.html', text)
 
 
 def copy_records(store: RunStore, folder: Path) -> None:

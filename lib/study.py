@@ -107,10 +107,12 @@ class Study:
     @functools.cached_property
     def recorded(self) -> "Study":
         """The repository's own records at the paper's size: the column between the paper's and these runs. Of
-        photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same profile and seeds."""
-        data = self.data if self.on_photographs else "cifar10"
+        photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same data set, profile and
+        seeds."""
         if retrains():
-            return _read(self.claim.name, self.profile, data, RunStore(RECORDED), False, pixels=image_size(data))
+            store = RunStore(RECORDED)
+            return _read(self.claim.name, self.profile, self.data, store, False, pixels=image_size(self.data))
+        data = self.data if self.on_photographs else "cifar10"
         asked = self.profile.name, self.profile.rates, self.data, self.pixels, self.store.root
         if asked == ("paper", PROFILES["paper"].rates, data, own_size(data), RECORDED):
             return self
@@ -120,7 +122,7 @@ class Study:
     def elsewhere(self) -> list["Study"]:
         """The repository's own records of what the page's columns do not show: other profiles and data sets, as far as
         there are any."""
-        shown = {(each.profile.name, each.data) for each in (self, self.recorded)}
+        shown = {(each.profile.name, each.data) for each in (self, self.recorded) if each.store.root == RECORDED}
         studies = [
             recorded_study(self.claim.name, profile, data)
             for data, profile in product(DATA_SETS, PUBLISHED)

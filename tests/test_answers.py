@@ -7,7 +7,10 @@ import pytest
 
 from lib import answers
 from lib.criteria import QUESTION
+from lib.experiments import claim_arms
 from lib.margins import CRITERIA_VERSION, VERSIONS
+from lib.profiles import with_parameters
+from lib.runs import RunStore
 from lib.statistics import ALPHA, proportion_interval
 from lib.study import recorded_study
 from lib.words import percent
@@ -166,6 +169,37 @@ def test_what_was_trained_again_is_shown_beside_the_records(monkeypatch):
     count = len(study.records)
     assert re.search(rf"{study.claim.title}\s+{count}\s+{count}\s+0.00\s+0.00", text)
     assert text.split()[-1] == "none"
+    some = replace(study, records=[record for record in study.records if record.run.model != "inception"])
+    text = re.sub(r"<[^>]+>", " ", answers.retrained(some).data)
+    assert text.split()[-1] == "none"  # what was not trained again is not decided otherwise
+
+
+def test_what_was_trained_again_on_other_data_is_not_held_against_cifar_10(monkeypatch):
+    digits = recorded_study("randomization", "quick", "digits")
+    monkeypatch.setenv("RETRAIN", "1")
+    assert (digits.recorded.data, digits.recorded.records) == ("digits", [])
+
+
+def test_a_page_of_another_store_shows_this_repositorys_records_of_its_profile_too(tmp_path):
+    elsewhere = replace(recorded_study("randomization", "quick"), store=RunStore(tmp_path), records=[])
+    shown = [(each.profile.name, each.data) for each in elsewhere.elsewhere]
+    assert ("quick", "cifar10") in shown
+    assert ("paper", "cifar10") not in shown  # a column of its own
+
+
+def test_too_few_rates_are_not_taken_for_missing_runs():
+    study = recorded_study("label_corruption", "quick")
+    profile = with_parameters(study.profile, seeds=2, rates=[0.5])
+    arms = claim_arms("label_corruption", profile, "cifar10")
+    records = [record for record in study.records if record.run in {arm.run for arm in arms}]
+    few = replace(study, profile=profile, arms=arms, records=records)
+    cells = answers._criterion_cells(next(few.criteria.itertuples()), {"these runs": few})
+    assert cells["these runs"].endswith(
+        "<small>the network's runs in 'corruption' are recorded, but at too few rates for this</small>"
+    )
+    few = replace(few, records=records[1:])
+    cells = answers._criterion_cells(next(few.criteria.itertuples()), {"these runs": few})
+    assert "1 of the network's 2 runs in 'corruption' are recorded" in cells["these runs"]
 
 
 def test_margins_stand_with_their_reasons():

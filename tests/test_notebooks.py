@@ -2,8 +2,9 @@ import nbformat
 import papermill
 import pytest
 
+from lib.config import NOTEBOOKS
 from lib.margins import MARGINS
-from lib.report import NOTEBOOKS, OWN, PAGES
+from lib.report import OWN, PAGES
 from lib.runs import OVERFIT_LOSS
 from lib.statistics import ALPHA, POWER
 

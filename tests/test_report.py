@@ -14,7 +14,7 @@ import pytest
 
 from lib import pages, paper, report, study, words
 from lib.claims import CLAIMS
-from lib.config import ROOT, InputError
+from lib.config import NOTEBOOKS, ROOT, InputError
 from lib.experiments import claim_arms
 from lib.files import NoData
 from lib.profiles import PROFILES
@@ -152,6 +152,8 @@ def test_what_is_trained_again_lies_beside_what_was_recorded(tmp_path):
     again.save(replace(record, final=record.final | {"test_accuracy": 0.123}))
     report.copy_records(again, tmp_path)
     links = [pages.record_link(replace(recorded, store=store), record.key) for store in (recorded.store, again)]
+    assert all((NOTEBOOKS / link).is_file() for link in links)
+    links = [report.beside_pages(f'href="{link}"', again).split('"')[1] for link in links]
     copies = [Record.from_json((tmp_path / link).read_text()) for link in links]
     assert [copy.final["test_accuracy"] for copy in copies] == [record.final["test_accuracy"], 0.123]
     write_results(tmp_path)
