@@ -7,7 +7,6 @@ import base64
 import html
 import io
 import json
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
@@ -325,8 +324,9 @@ def _others(study: Study) -> str:
     """What else was asked for; without a number of seeds every claim takes all that are recorded."""
     given = " ".join(f"{name}={json.dumps(value).replace(' ', '')}" for name, value in study.asked.items())
     pixels = f" IMAGE_SIZE={study.pixels}" if study.pixels != own_size(study.data) else ""
-    is_usual = study.store.root in (RECORDED, RETRAINED)
-    store = "" if is_usual else f" STORE={shlex.quote(os.path.relpath(study.store.root, ROOT))}"
+    root = study.store.root
+    where = root.relative_to(ROOT).as_posix() if root.is_relative_to(ROOT) else root.name  # pages tell no one's paths
+    store = "" if root in (RECORDED, RETRAINED) else f" STORE={shlex.quote(where)}"
     return pixels + " RETRAIN=1" * retrains() + store + (f" PARAMETERS='{given}'" if given else "")
 
 

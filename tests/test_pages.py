@@ -60,8 +60,9 @@ def test_the_command_says_what_else_was_asked():
     asked = {"seeds": 2, "rates": [0, 0.5, 1]}
     text = html.unescape(pages.provenance(replace(study, asked=asked)).data)
     assert "DATASET=cifar10 PARAMETERS='seeds=2 rates=[0,0.5,1]'<" in text
-    text = html.unescape(pages.provenance(replace(study, store=RunStore(ROOT / "my runs"))).data)
-    assert "make report PROFILE=quick DATASET=cifar10 STORE='my runs'<" in text
+    for folder in (ROOT / "my runs", ROOT.parent / "my runs"):
+        text = html.unescape(pages.provenance(replace(study, store=RunStore(folder))).data)
+        assert "make report PROFILE=quick DATASET=cifar10 STORE='my runs'<" in text
 
 
 @pytest.mark.parametrize("claim", ["explicit_regularization", "implicit_regularization"])
