@@ -86,8 +86,10 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
 
 
 def _cost(run: Run, device: str) -> float:
-    """Its operations, each of those in fp32 counted as often as bf16 is faster: on some hardware all are in fp32."""
-    return work(run) * (1 if arithmetic(run, device) == torch.bfloat16 else FP32_COST)
+    """Its operations, each of those in fp32 counted as often as bf16 is faster: on some CPUs all are in fp32. No GPU is
+    asked: this process would take memory there, or hold one that serves one process alone."""
+    is_fast = run.precision == "auto" if device == "cuda" else arithmetic(run, device) == torch.bfloat16
+    return work(run) * (1 if is_fast else FP32_COST)
 
 
 def _filled(groups: Iterable[list[Run]], width: int) -> list[Unit]:

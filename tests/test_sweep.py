@@ -57,7 +57,8 @@ def test_train_or_load(digits, runs, store, capsys):
 def test_units_hold_every_run_once_grouped_by_plan_one_seed_first_the_costliest_before_others(
     monkeypatch, profile, device, has_bf16
 ):
-    monkeypatch.setattr(engine, "_bf16_is_faster", lambda device: has_bf16)
+    asked = {"cpu": lambda: has_bf16, "cuda": lambda: pytest.fail("the sweep's own process opened the GPU")}
+    monkeypatch.setattr(engine, "_bf16_is_faster", lambda device: asked[device]())
     runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, PROFILES[profile], "cifar10")}
     units = work_units(runs, device)
     assert sorted(map(repr, runs)) == sorted(repr(run) for unit in units for run in unit)
