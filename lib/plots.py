@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
+from matplotlib.transforms import Transform
 from torch import Tensor
 
 from lib import paper
@@ -104,8 +105,7 @@ def strip(
         values = frame.loc[frame[rows] == name, value].astype(float).dropna().to_numpy()
         _dots(axes, values[np.isfinite(values)], place)
         if not len(values):
-            style = {"ha": "center", "va": "center", "fontsize": "small", "color": "0.4"}
-            axes.text(0.5, place, MISSING, transform=axes.get_yaxis_transform(), **style)
+            _say_missing(axes, place, axes.get_yaxis_transform())
         if len(never := values[np.isinf(values)]):
             _dots(axes, np.full(len(never), NEVER), place, transform=axes.get_yaxis_transform(), clip_on=False)
             handles["at the right edge: never"] = Line2D([], [], linestyle="none")
@@ -214,6 +214,20 @@ def _dots(axes: Axes, values: np.ndarray, place: float, markersize: float = 6, *
     axes.plot(values, place + offsets, "o", color=COLORS[0], alpha=0.85, markersize=markersize, **how)
 
 
+def _say_missing(axes: Axes, place: float = 0.5, transform: Transform | None = None) -> None:
+    """In the middle of the axes, or of a row at this place of a transform."""
+    axes.text(
+        0.5,
+        place,
+        MISSING,
+        transform=transform or axes.transAxes,
+        ha="center",
+        va="center",
+        fontsize="small",
+        color="0.4",
+    )
+
+
 def _name_rows(axes: Axes, names: Sequence[str], label: str) -> None:
     axes.set(yticks=range(len(names)), xlabel=label, ylim=(len(names) - 0.5, -0.5))
     axes.set_yticklabels(names)
@@ -244,7 +258,7 @@ def _corruption_axes(
 ) -> None:
     names, extra = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}
     if not names:
-        axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center")
+        _say_missing(axes)
     for name in names:
         part = frame.loc[frame["model"] == name, ["seed", "label_corruption", value]].astype(float)
         style = look(names, name)
@@ -311,7 +325,7 @@ def early_stopping_curves(history: pd.DataFrame, panels: Sequence[str], per: str
     figure = Figure(figsize=(9, 3.6))
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
         if panel not in set(history[per]):
-            axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center", fontsize="small", color="0.4")
+            _say_missing(axes)
             axes.set_xticks([])
         for _, run in history[history[per] == panel].groupby("seed"):
             chosen = run.loc[run["validation_accuracy"].idxmax()]
@@ -385,7 +399,7 @@ def overview(
 def _lines(axes: Axes, frame: pd.DataFrame, by: str, names: Sequence[object], x: str, y: str) -> None:
     """One thin line for each run of each name."""
     if frame.empty:
-        axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center")
+        _say_missing(axes)
     for name in names:
         style = look(names, name) | {"marker": None}
         for _, run in frame[frame[by] == name].groupby("key"):
