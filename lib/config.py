@@ -15,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = (ROOT / "report" / "runs").resolve()  # the records that come with the repository
-RETRAINED = ROOT / "report" / "retrained"  # those of RETRAIN=1
+RETRAINED = (ROOT / "report" / "retrained").resolve()  # those of RETRAIN=1
 NOTEBOOKS = ROOT / "notebooks"
 CACHE = ROOT / ".cache"  # decoded data sets
 DEVICES = ("auto", "cpu", "cuda")

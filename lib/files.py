@@ -1,4 +1,4 @@
-"""Files of data sets: downloaded and checked, with room made for them, and written by one process at a time."""
+"""Files of data sets and checkpoints: downloaded and checked, with room made for them, written whole or not at all."""
 
 import os
 import re
