@@ -195,8 +195,8 @@ def test_what_came_of_controls_is_their_difference_by_seed():
 
     results = {"test_accuracy": accuracy, "train_accuracy": accuracy, "arithmetic": arithmetic}
     runs = runs_of("randomization", PAPER, key="k", **results)
-    welch = 2.7764451052 * 0.1 * math.sqrt(2 / 3) * 100 - 1  # other images and batches: no pairs; t with 4 degrees
-    ours = f"MLP 1x512 +1.00 points ({-welch:+.2f} to {welch + 2:+.2f}), 3 seeds"
+    half = 2.7764451052 * 10 * math.sqrt(2 / 3)  # Welch's, as images and batches are others: t of 4 degrees of freedom
+    ours = f"MLP 1x512 +1.00 points ({1 - half:+.2f} to {1 + half:+.2f}), 3 seeds"
     assert found("randomization", EXACT, runs).endswith(ours)
     text = found("randomization", PRECISION, runs)
     assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10")) - 1
