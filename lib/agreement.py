@@ -61,7 +61,8 @@ class Row:
     scale: 'difference'; 'ratio', whose margin is a factor and which is compared by logarithms; 'distance', ours from
         the paper's curve, whose own is 0; 'share' of the seeds, 1 or 0 each, of which the interval is the exact one.
     runs: group and network of the arms that it rests on.
-    note: what else is to be known of our value; '' where there is nothing.
+    note: what else is to be known of our value; '' where there is nothing. is_unsettled: whether, for that, it says
+        nothing.
     contrast: by seed, what the row adds to its baseline, the values themselves where they are an effect;
         paper_contrast: the same of the paper's.
     """
@@ -76,6 +77,7 @@ class Row:
     contrast: pd.Series | None = None
     paper_contrast: float = math.nan
     note: str = ""
+    is_unsettled: bool = False
 
     @property
     def offsets(self) -> np.ndarray:
@@ -119,12 +121,12 @@ class Row:
 
         Inside: 'replicated', but 'partly' where the direction is opposite, and 'inconclusive' where that of an effect
         is unclear. Outside, or a time that never came: 'not replicated', but 'partly' where one run of ours may well
-        give the paper's value. Across the edge, or too few seeds: 'inconclusive'.
+        give the paper's value. Across the edge, too few seeds, or unsettled: 'inconclusive'.
         """
         mean, low, high = self.interval
         if not len(self.offsets):
             return "not run"
-        if len(self.offsets) < MIN_SEEDS:
+        if len(self.offsets) < MIN_SEEDS or self.is_unsettled:
             return "inconclusive"
         if -self.bound <= low and high <= self.bound:
             unclear = self.contrast is self.values and self.direction == "unclear"
@@ -196,7 +198,9 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     for row in paper.table1().query("labels == 'random'").itertuples():
         group = "random labels"
         note = unfitted(rows_of(frame, group, group, row.model))
-        yield from (replace(each, note=note) for each in _accuracies(frame, row._replace(arm=group), group))
+        train, test = (replace(each, note=note) for each in _accuracies(frame, row._replace(arm=group), group))
+        yield train
+        yield replace(test, is_unsettled=bool(note))  # what learned nothing at all is at chance, too
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
@@ -375,8 +379,8 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
     runs that learned nothing are left out: they are those of guessing on any labels, and tell of neither.
 
     Columns: model, variant, rates (how many between 0 and 1), fewest_seeds and most_seeds (at one of these rates, or
-    at 1 where there are none), left_out (how many runs), relative_time and each of READINGS, the mean absolute
-    differences, and the largest under the same name with 'largest_' before it.
+    at 1 where there are none), left_out (how many runs), unfitted (in how many of the others, in words), relative_time
+    and each of READINGS, the mean absolute differences, and the largest under the same name with 'largest_' before it.
     """
     times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
@@ -391,6 +395,7 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
         gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
         if len(gaps):
             counts = {"rates": gaps[list(READINGS)].notna().all(axis=1).sum(), "left_out": silent.sum()}
+            counts["unfitted"] = unfitted(rows[(rows["label_corruption"] < 1) & ~silent], unit="runs")
             seeds = rows[~silent].groupby("label_corruption")["seed"].nunique()
             seeds = seeds[seeds.index < 1] if counts["rates"] else seeds
             counts |= {"fewest_seeds": min(seeds, default=0), "most_seeds": max(seeds, default=0)}

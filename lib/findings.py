@@ -120,6 +120,7 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
         gaps = " and ".join(f"{100 * getattr(row, name):.1f}" for name in READINGS)
         basis = f"{count(row.rates, 'rate')}, {count_range(row.fewest_seeds, row.most_seeds, 'seed')}"
         basis += f", without {count(row.left_out, 'run')} that learned nothing" if row.left_out else ""
+        basis += f"; {row.unfitted}" if row.unfitted else ""
         parts.append(f"{network_name(row.model, row.variant)} {gaps} points ({basis})")
     text = f"mean distance from the paper's curve between rates 0 and 1, on {' and on '.join(READINGS.values())}"
     return f"{text}: {'; '.join(parts)}" if parts else "—"

@@ -151,9 +151,11 @@ def readings_table(study: Study) -> HTML:
     rows, distances = [], readings(study.recorded.frame)
     for row in distances.itertuples():
         values = {"network": MODEL_NAMES[row.model], "settings": row.variant or "the profile's"}
-        without = f" <small>without {count(row.left_out, 'run')} that learned nothing</small>" if row.left_out else ""
+        notes = [f"without {count(row.left_out, 'run')} that learned nothing"] if row.left_out else []
+        notes += [row.unfitted] if row.unfitted else []
         seeds = count_range(row.fewest_seeds, row.most_seeds, "seed")
-        values |= {"rates between 0 and 1": row.rates, "seeds a rate": seeds + without}
+        seeds += f" <small>{'; '.join(notes)}</small>" if notes else ""
+        values |= {"rates between 0 and 1": row.rates, "seeds a rate": seeds}
         values["relative time (Fig. 1b)"] = _distance(row, "relative_time", number)
         for name, text in READINGS.items():
             values[f"test error on {text}"] = _distance(row, name, in_points)
