@@ -174,18 +174,18 @@ def _equivalence(row: Row) -> float:
 
 
 def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
-    """A row of Table 1: training and test accuracy."""
+    """A row of Table 1: training and test accuracy; with a note where ours did not fit."""
+    note = unfitted(rows_of(frame, group, row.arm, row.model))
     for split in SPLITS:
-        column, margin = f"{split}_accuracy", MARGINS["fit" if split == "train" else "accuracy"]
+        column, margin = f"{split}_accuracy", MARGINS["training accuracy" if split == "train" else "accuracy"]
         values = arm(frame, group, row.arm, row.model, column)
-        what = "training" if split == "train" else "test"
-        text = f"{MODEL_NAMES[row.model]}, {row.arm}: {what} accuracy"
-        yield Row("Table 1", text, (group, row.model), values, getattr(row, column), margin)
+        text = f"{MODEL_NAMES[row.model]}, {row.arm}: {COLUMNS[column]}"
+        yield Row("Table 1", text, (group, row.model), values, getattr(row, column), margin, note=note)
 
 
 def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     source, runs, factor = "Fig. 1a", ("randomizations", "inception"), MARGINS["time factor"]
-    steps = paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    steps = paper.steps_to_loss(OVERFIT_LOSS)
     times = times_to_overfit(frame)[list(steps.index)]
     order = times.dropna().apply(lambda seed: rank_correlation(steps.to_numpy(), seed.to_numpy()), axis=1)
     order = pd.Series(order, dtype=float)
@@ -197,10 +197,9 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
         yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
     for row in paper.table1().query("labels == 'random'").itertuples():
         group = "random labels"
-        note = unfitted(rows_of(frame, group, group, row.model))
-        train, test = (replace(each, note=note) for each in _accuracies(frame, row._replace(arm=group), group))
+        train, test = _accuracies(frame, row._replace(arm=group), group)
         yield train
-        yield replace(test, is_unsettled=bool(note))  # what learned nothing at all is at chance, too
+        yield replace(test, is_unsettled=bool(test.note))  # what learned nothing at all is at chance, too
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
@@ -248,15 +247,15 @@ def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
         yield train
         yield replace(test, contrast=adds, paper_contrast=row.test_accuracy - plain[row.model])
     for row in paper.table4().itertuples():
-        column, label, runs = paper.table4_column(row.arm), MODEL_NAMES[row.model], ("Table 4", row.model)
-        values = arm(frame, "Table 4", row.arm, row.model, column)
+        column, label, runs = paper.table4_column(row.arm), MODEL_NAMES[row.model], (row.group, row.model)
+        values = arm(frame, row.group, row.arm, row.model, column)
         if math.isnan(row.train_accuracy):
             fitted = (values >= MARGINS["fitted"].value).where(values.notna()).astype(float)
             text = f"{label}, {row.arm} on random labels: share of runs that fit (the paper's did not)"
             yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"], "share")
         else:
             text = f"{label}, {row.arm} on random labels: {COLUMNS[column]}"
-            yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["fit"])
+            yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["training accuracy"])
 
 
 def _implicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
@@ -280,7 +279,7 @@ def _table2(frame: pd.DataFrame, row, group: str, name: str) -> Iterator[Row]:
     label = f"{MODEL_NAMES[V3]}, {row.labels} labels, {row.arm}"
     for column, ours, what in TABLE2_COLUMNS:
         values, published = arm(frame, group, name, V3, ours), getattr(row, column)
-        margin = MARGINS["fit" if "train" in column else "accuracy"]
+        margin = MARGINS["training accuracy" if "train" in column else "accuracy"]
         if not math.isnan(published):
             yield Row("Table 2", f"{label}: {what}", (group, V3), values, published, margin)
 

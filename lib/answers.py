@@ -57,7 +57,7 @@ def _cover_row(study: Study) -> dict[str, str]:
         found = f"{_headline_mean(each)} <small>{count(seeds, 'seed')}</small>" if seeds else MISSING
         if each is not study:
             found = f"{found}<br>{word(each.verdict)}" if each.records else word(each.verdict)
-        row[heading(each, with_hardware=False)] = found
+        row[heading(each, study, with_hardware=False)] = found
     others = [f'<small class="line">{note}</small>'] if (note := seeds_note(study)) else []
     others += [_verdict_elsewhere(each, study) for each in study.elsewhere]
     return row | {

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from lib.config import DEVICES, ROOT, InputError, cores, from_environment, one_of, resolve_device, run_command
 from lib.data import load_dataset, resolve_dataset
 from lib.engine import Engine, arithmetic, capacity, initial_state
-from lib.experiments import CLAIM_ARMS, claim_arms
+from lib.experiments import CLAIM_ARMS, runs_of
 from lib.inputs import InputMaker
 from lib.models import LRN, LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
@@ -252,7 +252,7 @@ def sweep_rates(dataset_name: str, device: str, repeats: int) -> list[tuple[floa
     """Runs an hour of the sweep and, on a CPU, of one thread that trains one run after the other; measured on a
     sample of one seed's runs of the profile that belongs to the device."""
     profile = PROFILES["paper" if device == "cuda" else "quick"]
-    runs = {arm.run for claim in CLAIM_ARMS for arm in claim_arms(claim, profile, dataset_name)}
+    runs = runs_of(CLAIM_ARMS, profile, dataset_name)
     runs = sorted((run for run in runs if run.seed == 0), key=repr)[::SAMPLE]
     runs = [replace(run, epochs=max(1, run.epochs // SHORTER)) for run in runs]
     rates = []

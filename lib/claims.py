@@ -21,7 +21,8 @@ from lib.statistics import mean_interval, rank_correlation, rank_correlation_ran
 from lib.words import count, in_points
 
 ACCURACIES = [f"{split}_accuracy" for split in SPLITS]
-COLUMNS = {"train_accuracy": "training accuracy", "running_train_accuracy": "running training accuracy"}
+COLUMNS = {"train_accuracy": "training accuracy", "test_accuracy": "test accuracy"}
+COLUMNS |= {"running_train_accuracy": "running training accuracy"}
 MODEL_NAMES = {
     "inception": "Inception",
     "inception_no_bn": "Inception without BN",
@@ -76,7 +77,7 @@ def fits(
     headline: bool = False,
     column: str = "train_accuracy",
 ) -> Criterion:
-    """The criterion that training accuracies, one of COLUMNS, reach a margin in each seed."""
+    """The criterion that training accuracies, final or running, reach a margin in each seed."""
     bounds = margin.value, math.inf
     return Criterion(what, COLUMNS[column], runs, values, margin.why, *bounds, published, headline=headline)
 
@@ -99,11 +100,13 @@ def at_chance(
 
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
-    group, table1 = "randomizations", paper.table1().query("labels == 'random'").set_index("model")
-    printed = {"random labels": table1["train_accuracy"]["inception"]}
+    group, plain = "randomizations", paper.table1().query("arm == 'none'").set_index(["labels", "model"])
+    table1 = plain.loc["random"]
+    printed = {f"{labels} labels": plain["train_accuracy"][labels, "inception"] for labels in ("true", "random")}
     for name in paper.RANDOMIZATIONS.values():
         values, published = arm(frame, group, name, "inception", "train_accuracy"), printed.get(name, math.nan)
-        yield fits(f"Inception fits {name}", (group, "inception"), values, published, headline=name in printed)
+        is_headline = name == "random labels"
+        yield fits(f"Inception fits {name}", (group, "inception"), values, published, headline=is_headline)
     group = "random labels"
     for model, label in [(model, name) for model, name in MODEL_NAMES.items() if model in table1.index]:
         train, test = (arm(frame, group, group, model, f"{split}_accuracy") for split in SPLITS)
@@ -111,7 +114,7 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
             yield fits(f"{label} fits random labels", (group, model), train, table1["train_accuracy"][model])
         what, published = f"{label} trained on random labels is at chance", table1["test_accuracy"][model]
         unsettled = unfitted(rows_of(frame, group, group, model))
-        yield at_chance(what, "test accuracy", test, chance, published, (group, model), unsettled)
+        yield at_chance(what, COLUMNS["test_accuracy"], test, chance, published, (group, model), unsettled)
     yield from _criteria_of_times(frame)
 
 
@@ -128,7 +131,7 @@ def _overfit_times(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _criteria_of_times(frame: pd.DataFrame) -> Criteria:
     runs, margin = ("randomizations", "inception"), MARGINS["constant factor"]
-    times, published = _overfit_times(frame), paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    times, published = _overfit_times(frame), paper.steps_to_loss(OVERFIT_LOSS)
     noise, true = "random labels", "true labels"
     longest = times.drop(columns=noise).max(axis=1, skipna=False)
     ratios, unsettled = _ratios(times[noise], longest)  # that random labels never fit is an answer here
@@ -181,12 +184,18 @@ def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
         ):
             headline = (model, what) == ("inception", "test error")
             yield _grows(f"{label}: {what}", runs, rows, column, sign, curves[curves["model"] == model], headline)
-        least = rows.groupby("seed")["train_accuracy"].apply(lambda part: part.astype(float).min(skipna=False))
+        least = rows.groupby("seed")["train_accuracy"].apply(_least_fit)
         yield fits(f"{label} fits at every corruption rate, its least", runs, least)
         reference = errors[(errors["model"] == model) & (errors["corruption"] == 1)]["test_error"].iloc[0]
         what, noise = f"{label} is at chance at full corruption", rows_of(frame, "corruption", "1", model)
         error = 1 - arm(frame, "corruption", "1", model, "test_accuracy")
         yield at_chance(what, "test error", error, 1 - chance, reference, runs, unfitted(noise))
+
+
+def _least_fit(accuracies: pd.Series) -> float:
+    """The least training accuracy of a seed's rates; NaN while some did not run, unless it is too low already."""
+    least = accuracies.astype(float).min()
+    return least if accuracies.notna().all() or least < MARGINS["fitted"].value else math.nan
 
 
 def _grows(what: str, runs, rows: pd.DataFrame, column: str, sign: int, curve: pd.DataFrame, headline) -> Criterion:
@@ -281,12 +290,11 @@ def fitting(
     no more than a caveat: longer runs might gain more by it.
     """
     fitted, guessing = (MARGINS[name] for name in margins)
-    if math.isnan(published):
-        less = _below(on, chance + guessing.value, f"{names[0]}: learned nothing")
-    else:
-        short = MARGINS["fit"].value
+    less = _below(on, chance + guessing.value, f"{names[0]}: learned nothing")
+    if not math.isnan(published):
+        short = MARGINS["training accuracy"].value
         least, text = min(fitted.value, published - short), f"fitted over {in_points(short)} less than the paper's"
-        less = _below(on, least, f"{names[0]}: {text}")
+        less = "; ".join(filter(None, (_below(on, least, f"{names[0]}: {text}"), less)))
     return {
         "unsettled": unfitted(off, names[1], fitted) or less,
         "caveat": "" if less else unfitted(on, names[0], fitted),
@@ -317,8 +325,8 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
     for row in paper.table4().dropna(subset="train_accuracy").itertuples():
         # One run's failure to converge is no criterion. It is shown beside the paper.
         column, text = paper.table4_column(row.arm), f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}"
-        values = arm(frame, "Table 4", row.arm, row.model, column)
-        yield fits(text, ("Table 4", row.model), values, row.train_accuracy, column=column)
+        values = arm(frame, row.group, row.arm, row.model, column)
+        yield fits(text, (row.group, row.model), values, row.train_accuracy, column=column)
 
 
 def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
@@ -391,8 +399,8 @@ CLAIMS = {
 
 
 def with_relative_time(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with relative_time: a run's overfit_time over that of its network and seed on true labels (Fig. 1b);
-    infinite where the run never overfitted, and unknown where only that on true labels did not."""
+    """One group's rows of a frame, with relative_time: a run's overfit_time over that of its network and seed on true
+    labels (Fig. 1b); infinite where the run never overfitted, and unknown where only that on true labels did not."""
     clean = frame[frame["label_corruption"] == 0].set_index(["model", "seed"])["overfit_time"].astype(float)
     known = clean[np.isfinite(clean)]
     reference = pd.Series(frame.set_index(["model", "seed"]).index.map(known.to_dict()), frame.index, dtype=float)

@@ -230,11 +230,13 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
 
 def tally(criteria: pd.DataFrame) -> str:
-    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words."""
+    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; which fail."""
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
     counts = criteria["holds"].value_counts()
-    others = [f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts]
-    return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others])
+    others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
+    if "no" in others:
+        others["no"] += f" ({'; '.join(criteria.loc[criteria['holds'] == 'no', 'criterion'])})"
+    return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others.values()])
 
 
 def verdict(criteria: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ stand in where CIFAR-10 cannot be had.
 """
 
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -26,12 +25,11 @@ CLASSES = {"cifar10": 10, "tiny-imagenet": 200, "imagenet": 1000, "digits": 10}
 DATASETS = ("auto", *IMAGES)
 
 
-def load_dataset(name: str, root: Path | None = None, classes: int | None = None) -> Dataset:
-    """Load one of DATASETS, of the photographs all or some of the classes.
+def load_dataset(name: str, classes: int | None = None) -> Dataset:
+    """Load one of DATASETS from DATA_ROOT, of the photographs all or some of the classes.
 
     Args:
         name: 'auto' is CIFAR-10 where it can be had, else digits.
-        root: the user's data folder; DATA_ROOT by default.
         classes: of photographs how many of the classes, evenly spaced over their sorted list and labelled from 0; None:
             all.
 
@@ -40,10 +38,10 @@ def load_dataset(name: str, root: Path | None = None, classes: int | None = None
             between 2 and those there are.
         NoData: a data set by name, and none to be had.
     """
-    name, root = resolve_dataset(name, root), root or data_root()
+    name = resolve_dataset(name)
     if name in SIZES:
-        return photographs(name, root, classes)
-    return cifar10(root) if name == "cifar10" else _digits()
+        return photographs(name, data_root(), classes)
+    return cifar10(data_root()) if name == "cifar10" else _digits()
 
 
 def at_hand(name: str) -> Dataset | None:
@@ -55,7 +53,7 @@ def at_hand(name: str) -> Dataset | None:
     return cifar10_on_disk(data_root()) if name == "cifar10" else None
 
 
-def resolve_dataset(name: str, root: Path | None = None) -> str:
+def resolve_dataset(name: str) -> str:
     """One of DATASETS; for 'auto' 'cifar10', downloaded if need be, or 'digits', and says so if it cannot be had.
 
     Raises:
@@ -63,7 +61,7 @@ def resolve_dataset(name: str, root: Path | None = None) -> str:
     """
     if one_of("dataset", name, DATASETS) == "auto":
         try:
-            return cifar10(root or data_root()).name
+            return cifar10(data_root()).name
         except NoData as error:
             print(f"{error}\nDATASET=auto: going on with scikit-learn's handwritten digits.", file=sys.stderr)
             return "digits"

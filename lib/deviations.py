@@ -4,7 +4,7 @@ Every number of ours comes from the profile or the code that acts on it, the pap
 choice that was tried both ways comes from the runs, by lib/findings.py.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pandas as pd
@@ -154,9 +154,9 @@ def _images(size: int | None) -> str:
 
 
 def _training(claim: str, profile: Profile, dataset: str, runs: pd.DataFrame) -> Iterator[Row]:
-    models = profile.networks(dataset)
+    models = [model for model in profile.networks(dataset) if model in set(runs["model"])]
     yield from _settings(profile, dataset, models)
-    yield _epochs(profile, dataset, runs)
+    yield _epochs(profile, dataset, models, runs)
     if all(profile.settings[model].batch_size == STATED[model].batch_size for model in models):
         why, effect = "the points of the paper's curves are an epoch of such batches apart", "none"
         if dataset in PHOTOGRAPHS:
@@ -233,8 +233,7 @@ def _cifar10_networks(variants: Container[str]) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def _epochs(profile: Profile, dataset: str, runs: pd.DataFrame) -> Row:
-    models = profile.networks(dataset)
+def _epochs(profile: Profile, dataset: str, models: Sequence[str], runs: pd.DataFrame) -> Row:
     ours = _listed({model: profile.settings[model].epochs for model in models}, models)
     shown, effect = f" (Fig. 1a shows {STATED['inception'].epochs})", "small once all is fitted"
     if dataset in PHOTOGRAPHS:
@@ -342,8 +341,8 @@ def _label_corruption(profile: Profile) -> Iterator[Row]:
         yield "corruption rates", f"{rates}, 0 to 1", ours, "time", "a coarser curve"
     yield (
         "time to overfit", "'relative convergence time', not defined", f"epochs until the running training loss is "
-        f"below {OVERFIT_LOSS:g}, linear between epochs", "agrees with Fig. 1b's integer fractions for Inception",
-        "none on the order of the rates",
+        f"below {OVERFIT_LOSS:g}, linear between epochs", "Fig. 1b's ratios for Inception are those of whole epochs to "
+        "about this loss", "none on the order of the rates",
     )  # fmt: skip
     yield (
         TEST_LABELS, "not said", "the test set's own; beside them, by calculation, labels corrupted like those trained "

@@ -19,7 +19,7 @@ from lib.runs import Record, Run, runs_frame
 
 ADAM_LEARNING_RATE = 1e-3  # Kingma & Ba's default
 LARGE_BATCH = 4  # times the usual batch, at a constant rate or at so many times the usual one (Goyal et al., 2017)
-RANDOMIZATIONS = (  # pixels, label corruption: the five of Fig. 1a
+FIG1A = (  # pixels, label corruption: the five of Fig. 1a
     ("original", 0.0),
     ("original", 1.0),
     ("shuffled", 0.0),
@@ -90,9 +90,9 @@ def randomization(profile: Profile, dataset: str) -> Iterator[Arm]:
     """Claim 1: Inception under the five randomizations of Fig. 1a, on photographs under the two of Table 2; and random
     labels for every network; with shuffled and random pixels that move across channels beside them, and with Fig. 1c's
     runs on random labels, which TRAINING_VARIANTS of them stand beside."""
-    make, main, kinds = curve_run, "inception", RANDOMIZATIONS
+    make, main, kinds = curve_run, "inception", FIG1A
     if dataset in PHOTOGRAPHS:
-        make, main, kinds = base_run, V3, RANDOMIZATIONS[:2]
+        make, main, kinds = base_run, V3, FIG1A[:2]
     for seed in profile.seeds:
         for pixels, rate in kinds:
             run = replace(make(profile, dataset, main, seed), pixels=pixels, label_corruption=rate)
@@ -143,17 +143,16 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for row in paper.table1().itertuples():
             run = replace(base_run(profile, dataset, row.model, seed), random_crop=row.random_crop)
             run = replace(run, label_corruption=float(row.labels == "random"))
-            group = f"Table 1, {row.labels} labels"
             for coefficient in profile.weight_decays if row.weight_decay else (0.0,):
                 name, regularized = _regularized(replace(run, weight_decay=coefficient), profile)
-                yield Arm(group, name, regularized)
+                yield Arm(row.group, name, regularized)
                 for variant, changed in _variants(profile, regularized, [DEFAULT_LRN]):
-                    yield Arm(group, name, changed, variant)
+                    yield Arm(row.group, name, changed, variant)
         for model in [model for model in profile.networks(dataset) if model in HAS_DROPOUT]:
             run = replace(base_run(profile, dataset, model, seed), dropout=profile.dropout)
-            yield Arm("Table 1, true labels", *_regularized(run, profile))
+            yield Arm(UNREGULARIZED[0], *_regularized(run, profile))
         for row in paper.table4().itertuples():
-            yield Arm("Table 4", row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
+            yield Arm(row.group, row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
         for model in CORRUPTION_MODELS if profile.variants else ():
             run = curve_run(profile, dataset, model, seed)
             for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
@@ -194,7 +193,7 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             large = replace(base_run(profile, dataset, model, seed, setting), stop_when_fitted=True)  # of many epochs
             size = {"batch_size": LARGE_BATCH * run.batch_size, "epochs": LARGE_BATCH * run.epochs}  # steps as many
             larger = replace(large, **size)
-            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}, constant {setting.learning_rate:g}", larger)
+            yield Arm("optimizer", f"SGD, batch x {LARGE_BATCH}, constant rate {setting.learning_rate:g}", larger)
             scaled = {"batch_size": LARGE_BATCH * run.batch_size, "learning_rate": LARGE_BATCH * run.learning_rate}
             yield Arm("optimizer", f"SGD, batch and rate x {LARGE_BATCH}", replace(run, **scaled))
             yield Arm("optimizer", "full-batch gradient descent", replace(large, batch_size=None))
@@ -254,6 +253,11 @@ def claim_arms(claim: str, profile: Profile, dataset: str) -> list[Arm]:
     one_of(f"claim for {dataset}", claim, arms_of(dataset))
     one_of(f"data set of profile {profile.name}", dataset, profile.sizes)
     return list(arms_of(dataset)[claim](profile, dataset))
+
+
+def runs_of(claims: Iterable[str], profile: Profile, dataset: str) -> list[Run]:
+    """The runs of some claims, each once; errors as claim_arms's."""
+    return list(dict.fromkeys(arm.run for claim in claims for arm in claim_arms(claim, profile, dataset)))
 
 
 def arms_frame(arms: list[Arm], records: list[Record]) -> pd.DataFrame:

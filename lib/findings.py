@@ -64,7 +64,7 @@ def _randomization_found(runs: pd.DataFrame) -> dict[str, str]:
 def _moved_pixels(runs: pd.DataFrame) -> str:
     """How long Inception takes to fit permuted images at the paper's size, and what it still finds in test images
     changed alike: with pixels that keep their colours, and with values that move across channels."""
-    full, published = runs[runs["train_size"].isna()], paper.steps_to_loss((OVERFIT_LOSS,))[OVERFIT_LOSS]
+    full, published = runs[runs["train_size"].isna()], paper.steps_to_loss(OVERFIT_LOSS)
     parts = {
         f"steps to a loss of {OVERFIT_LOSS:g}": _moved(full, "steps_to_overfit", number, published),
         "test accuracy on images changed alike": _moved(runs, "changed_test_accuracy", percent),
@@ -135,7 +135,8 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
         return f"{what}: no seed ran at every rate"
     means = times.mean()
     reached = means[np.isfinite(means)]
-    text = f"{what} ({count(len(times), 'seed')} a rate) overfits in every seed at {len(reached)} of {len(means)} rates"
+    seeds = f"{count(len(times), 'seed')} that ran at every rate"
+    text = f"{what} ({seeds}) overfits in every seed at {len(reached)} of {len(means)} rates"
     if len(reached):
         ends = sorted({reached.index[0], reached.index[-1]})
         text += f", {' and '.join(f'after {reached[rate]:.1f} epochs at {rate:g}' for rate in ends)}"

@@ -101,7 +101,7 @@ class InputMaker:
         name = (name, run.model in SEE_ALL)
         if name not in self._images:
             images, is_file = split.images, isinstance(split.images, ImageFile)
-            if is_file and fits(images, self.device):
+            if is_file and fits_in_memory(images, self.device):
                 images = images.read()
             if not is_file and not whole:
                 images = torch.cat([network_inputs(run.model, part, self.size(run)) for part in images.split(CHUNK)])
@@ -111,7 +111,7 @@ class InputMaker:
         return Split(self._images[name], split.labels.to(self.device))
 
 
-def fits(images: ImageFile, device: str) -> bool:
+def fits_in_memory(images: ImageFile, device: str) -> bool:
     """Whether the images may be held in the device's memory, by what can be had of it now, if that is known."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()

@@ -29,7 +29,11 @@ from lib.runs import RECIPE, Record
 from lib.study import Study, is_papers, run_counts, shared_runs
 from lib.words import MISSING, capital, count, percent
 
-NOT_ASKED = HTML("<p>This is asked of the other kind of data set only.</p>")
+STYLE = (ROOT / "report" / "template" / "cells.css").read_text()
+NOT_ASKED = HTML(
+    "<p>Not asked of this kind of data set: <code>make report DATASET=cifar10</code> and "
+    "<code>DATASET=tiny-imagenet</code> each ask what the paper asks of theirs.</p>"
+)
 
 
 def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs: str = "#runs") -> HTML:
@@ -72,7 +76,7 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
     """
     body = frame.to_html(index=False, escape=False, na_rep=MISSING, border=0, classes="report", justify="left")
     heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
-    return HTML(f'{heading}<div class="scroll{" long" if long else ""}">{body}</div>')
+    return HTML(f'{heading}<div class="scroll{" long" if long else ""}" tabindex="0">{body}</div>')
 
 
 def wide(text: str) -> str:
@@ -88,17 +92,18 @@ def once(reason: str, told: set[str]) -> str:
     return html.escape(reason)
 
 
-def heading(study: Study, with_hardware: bool = True) -> str:
-    """What a column of this study's numbers is called: profile, hardware and data set."""
-    machines = {record.provenance["hardware"] for record in study.records} if with_hardware else ()
+def heading(column: Study, page: Study, with_hardware: bool = True) -> str:
+    """What a page calls a column of its numbers: profile, hardware and data set."""
+    machines = {record.provenance["hardware"] for record in column.records} if with_hardware else ()
     named = f"{len(machines)} processors" if len(machines) > 1 else "".join(machines)  # the banner names them all
-    parts = [f"profile {study.profile.name}", named, "" if study.data == "cifar10" else study.data]
-    return f"{'recorded' if study is study.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
+    parts = [f"profile {column.profile.name}", named, "" if column.data == "cifar10" else column.data]
+    return f"{'recorded' if column is page.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
 
 
-def columns(study: Study) -> dict[str, Study]:
-    """The columns of ours beside the paper's: the recorded runs at its size, and this page's where they are others."""
-    return {heading(study.recorded): study.recorded, heading(study): study}
+def columns(page: Study) -> dict[str, Study]:
+    """The columns of ours beside the paper's: the recorded runs, see Study.recorded, and this page's where they are
+    others."""
+    return {heading(each, page): each for each in (page.recorded, page)}
 
 
 def word(verdict: str, detail: str = "") -> str:
@@ -184,7 +189,8 @@ def hardware_names(*studies: Study) -> str:
 
 
 def banner(*studies: Study) -> HTML:
-    """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result."""
+    """What made this page: profile, data set, seeds, hardware; and a warning where it is not the full result. With it
+    the style of all that the page's cells display, in JupyterLab as in the report."""
     profile, data = studies[0].profile, studies[0].data
     recorded, needed = run_counts(*studies)
     facts = {
@@ -206,7 +212,7 @@ def banner(*studies: Study) -> HTML:
         warnings.append(f"{recorded} of the {needed} runs this page needs are recorded: the others read '{MISSING}'.")
     rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>" for name, text in facts.items())
     notes = "".join(f'<p class="warning">⚠ {html.escape(text)}</p>' for text in warnings)
-    return HTML(f'<div class="banner">{notes}<dl>{rows}</dl></div>')
+    return HTML(f'<style>{STYLE}</style><div class="banner">{notes}<dl>{rows}</dl></div>')
 
 
 def verdict_box(study: Study) -> HTML:
@@ -262,7 +268,9 @@ def runs_table(study: Study) -> HTML:
                 listed.update(names)
             rows += found
         if rows:
-            parts.append(table(pd.DataFrame(rows).fillna("—"), capital(name), long=True).data)
+            frame = pd.DataFrame(rows).fillna("—")
+            told = frame.loc[:, (frame != "—").any()]  # only where pixels were changed are there images changed alike
+            parts.append(table(told, capital(name), long=True).data)
         else:
             parts.append(f"<p><strong>{capital(name)}</strong>: {MISSING}.</p>")
     return HTML("".join(parts))
@@ -308,7 +316,7 @@ def provenance(*studies: Study) -> HTML:
     facts = {
         "Command": f"make report PROFILE={study.profile.name} DATASET={study.data}{_others(study)}",
         "Records": f"{len(records)}, recipe {RECIPE}, criteria version {CRITERIA_VERSION}",
-        "Training time": f"{_total_seconds(records) / 60:.1f} minutes, summed over the processes that trained",
+        "Training time": f"{_total_seconds(records) / 3600:,.1f} hours, summed over the processes that trained",
         "Trained": _span(record.provenance["started"][:10] for record in records),
         "Source": _joined(map(_commit, made_in)),
         "Hardware": _joined(map(_machine, made_in)),

@@ -5,11 +5,12 @@ ICLR 2017, arXiv:1611.03530v2. Accuracies are fractions here, also where the pap
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from lib.runs import joined
 from lib.statistics import crossing
 
 FOLDER = Path(__file__).parent / "paper"
@@ -30,9 +31,13 @@ def _read(name: str) -> pd.DataFrame:
     return pd.read_csv(FOLDER / f"{name}.csv")
 
 
-def _joined(regularizers: Iterable[str]) -> str:
-    """As Run.regularizers joins them."""
-    return " + ".join(regularizers) or "none"
+def _regularized(file: str, table: str, switches: Sequence[str]) -> pd.DataFrame:
+    """A table with its switches as bools, its accuracies as fractions, and each row's group and arm."""
+    frame = _read(file).copy()
+    frame[list(switches)] = frame[list(switches)] == "yes"
+    frame[[column for column in frame if "accuracy" in column or "top" in column]] /= 100
+    arms = [joined({name.replace("_", " "): row[name] for name in switches}) for _, row in frame.iterrows()]
+    return frame.assign(group=f"{table}, " + frame["labels"] + " labels", arm=arms)
 
 
 def table1() -> pd.DataFrame:
@@ -40,28 +45,13 @@ def table1() -> pd.DataFrame:
 
     group and arm name a row as experiments.explicit_regularization does.
     """
-    frame = _read("table1_cifar10").copy()
-    for switch in ("random_crop", "weight_decay"):
-        frame[switch] = frame[switch] == "yes"
-    switches = {"random crop": frame["random_crop"], "weight decay": frame["weight_decay"]}
-    frame["group"] = "Table 1, " + frame["labels"] + " labels"
-    frame["arm"] = [_joined(name for name, on in switches.items() if on[row]) for row in frame.index]
-    for column in ("train_accuracy", "test_accuracy"):
-        frame[column] /= 100
-    return frame
+    return _regularized("table1_cifar10", "Table 1", ("random_crop", "weight_decay"))
 
 
 def table2() -> pd.DataFrame:
     """Table 2, 7 rows, Inception V3 on ImageNet: labels, regularizers (bool), accuracies; best_*: the best during
     training. group and arm name a row as experiments.table2 does."""
-    frame = _read("table2_imagenet").copy()
-    accuracies = [column for column in frame if "top" in column]
-    frame[accuracies] /= 100
-    names = {"augmentation": "augmentation", "weight_decay": "weight decay", "dropout": "dropout"}
-    frame[list(names)] = frame[list(names)] == "yes"
-    frame["group"] = "Table 2, " + frame["labels"] + " labels"
-    frame["arm"] = [_joined(names[switch] for switch in names if row[switch]) for _, row in frame.iterrows()]
-    return frame
+    return _regularized("table2_imagenet", "Table 2", ("augmentation", "weight_decay", "dropout"))
 
 
 def table4() -> pd.DataFrame:
@@ -105,10 +95,10 @@ def fig2a() -> pd.DataFrame:
     return frame.assign(arm=frame["condition"].map(FIG2A)).drop(columns="condition")
 
 
-def steps_to_loss(levels: tuple[float, ...]) -> pd.DataFrame:
-    """Steps until Fig. 1a's curves fall below each level, interpolated linearly; indexed by randomization."""
+def steps_to_loss(level: float) -> pd.Series:
+    """Steps until Fig. 1a's curves fall below a level, interpolated linearly; indexed by randomization."""
     curves = {name: curve.set_index("step")["average_loss"] for name, curve in fig1a().groupby("randomization")}
-    return pd.DataFrame({level: {name: crossing(curve, level) for name, curve in curves.items()} for level in levels})
+    return pd.Series({name: crossing(curve, level) for name, curve in curves.items()})
 
 
 def last_reading(curve: pd.DataFrame) -> float:

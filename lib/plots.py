@@ -1,6 +1,7 @@
 """Tidy data frame -> Figure. Colour-blind safe, and told apart by line or marker too, so readable in grey.
 
-Figures are drawn on matplotlib Figures of their own: nothing is shown and no global state is kept.
+Figures are drawn on matplotlib Figures of their own: nothing is shown and no global state is kept. What is drawn over
+epochs or steps is rows of Study.history; a reference is one of the paper's figures, see lib/paper.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ from lib.claims import MODEL_NAMES, with_test_errors
 from lib.words import MISSING, form_of, in_points, percent
 
 COLORS = [sns.color_palette("colorblind")[place] for place in (0, 1, 2, 4, 9, 3, 7)]  # alike ones apart, grey last
-DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1))]
+DASHES = ["-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), (0, (2, 2))]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 STYLE = {
     "svg.hashsalt": "replication",  # the same figure is the same file
@@ -49,7 +50,7 @@ def look(names: Sequence[str], name: str) -> dict[str, object]:
     """Colour, dashes and marker of a name by its place among the names; numbers get colours in order."""
     place, ordered = list(names).index(name), all(isinstance(each, float) for each in names)
     return {
-        "color": sns.color_palette("viridis_r", len(names))[place] if ordered else COLORS[place % len(COLORS)],
+        "color": sns.color_palette("viridis_r", len(names) + 2)[place + 2] if ordered else COLORS[place % len(COLORS)],
         "linestyle": DASHES[place % len(DASHES)],
         "marker": MARKERS[place % len(MARKERS)],
     }

@@ -64,7 +64,7 @@ class Profile:
 
     def sizes_of(self, model: str, dataset: str) -> Sizes:
         """How many images a network gets."""
-        return (self.settings[model].sizes if model in self.settings else None) or self.sizes[dataset]
+        return self.settings[model].sizes or self.sizes[dataset]
 
     def held_out(self, model: str, dataset: str) -> int:
         """Training images held out for early stopping."""

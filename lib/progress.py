@@ -18,7 +18,7 @@ from lib.runs import Run, RunStore
 
 def work(run: Run) -> float:
     """Floating-point operations of a run's training on images of 28x28 pixels, if it takes all of its epochs: other
-    sizes are not told apart, and of one data set all runs have the same."""
+    sizes are not told apart, and within a data set all runs have the same one."""
     images = run.train_size or IMAGES[run.dataset]["train"]
     return flops_per_image(run.model, width=run.width) * float(images) * run.epochs
 

@@ -34,14 +34,13 @@ from lib.config import (
     store_root,
 )
 from lib.data import DATASETS
-from lib.experiments import claim_arms
-from lib.imagenet import image_size
+from lib.experiments import runs_of
 from lib.pages import ribbon
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, Profile, resolve_profile, with_parameters
 from lib.results import write_results
-from lib.runs import COPIES, Run, RunStore
-from lib.study import current_record, data_for, dataset_of, recorded_runs, trains
+from lib.runs import COPIES, Run, RunStore, current_record
+from lib.study import all_recorded, data_for, dataset_of, trains
 from lib.sweep import train_missing
 
 TEMPLATE = ROOT / "report" / "template"
@@ -125,7 +124,7 @@ def contents(notebook: nbformat.NotebookNode) -> list[dict[str, str]]:
 
 
 def export(page: str, notebook: nbformat.NotebookNode, folder: Path, choice: Choice) -> Path:
-    """Write an executed notebook as a page that loads nothing from the network."""
+    """Write an executed notebook as a page that loads nothing from the network; returns where."""
     exporter = HTMLExporter(
         template_name=TEMPLATE.name,
         extra_template_basedirs=[str(TEMPLATE.parent)],
@@ -161,7 +160,7 @@ def copy_records(store: RunStore, folder: Path) -> None:
     """Put the records beside the pages, the repository's own too, so that links hold wherever the report is taken."""
     copies = folder / COPIES
     shutil.rmtree(copies, ignore_errors=True)
-    for each in (RunStore(RECORDED), store):
+    for each in {each.root: each for each in (RunStore(RECORDED), store)}.values():  # they may be one
         if each.root.is_dir():  # one that nothing was trained into is none
             ignored = shutil.ignore_patterns(".*", "*.partial")
             shutil.copytree(each.root, folder / each.copies, ignore=ignored, dirs_exist_ok=True)
@@ -184,14 +183,14 @@ def train(runs: Sequence[Run], profile: Profile, dataset: str, store: RunStore, 
     Raises:
         InputError: runs failed, or there is no such data set.
     """
-    is_whole = recorded_runs(runs, dataset, store, image_size(dataset)).keys() >= set(runs)
+    is_whole = all_recorded(runs, dataset, store)
     data = data_for(profile, dataset, needed=not is_whole)  # its download and packing show here, not on a page
     if is_whole:
         print("every run is recorded: nothing is trained")
         return
     summary = train_missing(runs, data, store, device)
     if summary.failed:
-        raise InputError(f"{len(summary.failed)} of {len(set(runs))} runs failed, the first: {summary.failed[0]}")
+        raise InputError(f"{len(summary.failed)} of {len(runs)} runs failed, the first: {summary.failed[0]}")
 
 
 def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
@@ -206,9 +205,8 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     check_parameters(choice.parameters)
     profile = resolve_profile(choice.profile, choice.device)
     profile = with_parameters(profile, choice.parameters.get("seeds"), choice.parameters.get("rates"))
-    claims = claims_of(choice.dataset)
-    runs = [arm.run for claim in claims for arm in claim_arms(claim, profile, choice.dataset)]
-    print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(set(runs))} runs")
+    runs = runs_of(claims_of(choice.dataset), profile, choice.dataset)
+    print(f"report: profile {profile.name}, data set {choice.dataset}, device {choice.device}, {len(runs)} runs")
     _check_apart(store.root, folder)
     folder.mkdir(parents=True, exist_ok=True)
     if trains(profile, choice.device):
@@ -241,8 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profile, parameters = resolve_profile(options.profile, device), dict(map(parse_parameter, options.parameters))
     check_parameters(parameters)
     size = with_parameters(profile, parameters.get("seeds"), parameters.get("rates"))
-    choice = Choice(profile.name, dataset_of(size, options.dataset, device), device, parameters)
-    print(build(choice, RunStore(store_root(options.store)), options.out.resolve()))
+    store = RunStore(store_root(options.store))
+    choice = Choice(profile.name, dataset_of(size, options.dataset, device, store), device, parameters)
+    print(build(choice, store, options.out.resolve()))
     return 0
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lib.experiments import arms_of, claim_arms
 from lib.profiles import PROFILES
-from lib.runs import COPIES, OVERFIT_LOSS, Record, Run, runs_frame
+from lib.runs import COPIES, OVERFIT_LOSS, Record, Run, current_record, runs_frame
 
 DICTIONARY = {  # column -> what it is; one row is one run
     "key": "identifier: hash of the settings, the data set's fingerprint and the recipe's version",
@@ -111,7 +111,7 @@ def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
 def write_results(folder: Path) -> None:
     """Write results.csv and results.json beside a report's pages, from the copies of the records."""
     paths = sorted((folder / COPIES).rglob("*.json"))
-    frame = tidy((path.relative_to(folder).as_posix(), Record.from_json(path.read_text())) for path in paths)
+    frame = tidy((path.relative_to(folder).as_posix(), current_record(path)) for path in paths)
     frame.to_csv(folder / "results.csv", index=False)
     known = frame.astype(object).where(frame.notna() & (frame != math.inf), None)
     document = {"columns": DICTIONARY, "runs": known.to_dict("records")}

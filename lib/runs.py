@@ -4,6 +4,7 @@ A run's key hashes its settings, the data set's fingerprint and the recipe versi
 versions, hardware and wall time belong to its provenance. One readable JSON file holds one record.
 """
 
+import functools
 import hashlib
 import json
 import math
@@ -11,7 +12,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -101,7 +102,7 @@ class Run:
 
     @property
     def regularizers(self) -> str:
-        """The explicit regularizers that are on, joined by ' + ', or 'none'."""
+        """The explicit regularizers that are on, see joined."""
         switches = {
             "random crop": self.random_crop,
             "flip and rotate": self.flip_and_rotate,
@@ -109,7 +110,7 @@ class Run:
             "weight decay": self.weight_decay,
             "dropout": self.dropout,
         }
-        return " + ".join(name for name, value in switches.items() if value) or "none"
+        return joined(switches)
 
     @property
     def names(self) -> dict[str, str]:
@@ -122,6 +123,11 @@ class Run:
         others = {field.name: field.default for field in fields(self) if field.name not in NAMED}
         settings = [_spoken(name, value) for name, usual in others.items() if (value := getattr(self, name)) != usual]
         return ", ".join([f"{self.model} on {self.randomization}{rate}", f"seed {self.seed}", *settings])
+
+
+def joined(switches: Mapping[str, object]) -> str:
+    """The names of what is on, joined by ' + ', or 'none'."""
+    return " + ".join(name for name, on in switches.items() if on) or "none"
 
 
 def _spoken(name: str, value: float | str | None) -> str:
@@ -153,9 +159,9 @@ class Record:
     history: dict[str, list[float | None]]
     provenance: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
-        """The run's key."""
+        """The run's key, which pages ask for once a row and record."""
         return self.run.key(self.fingerprint)
 
     @property
@@ -225,12 +231,16 @@ class RunStore:
             return None
 
     def save(self, record: Record) -> Path:
-        """Write a record atomically and drop its run's checkpoint."""
+        """Write a record atomically and drop its run's checkpoint.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         path = self.path(record.run, record.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         partial.write_text(record.to_json())
-        os.replace(partial, path)
+        partial.replace(path)
         for left_over in (self.checkpoint, self.progress):
             left_over(record.run, record.fingerprint).unlink(missing_ok=True)
         return path
@@ -276,9 +286,8 @@ class RunStore:
         Raises:
             InputError: it cannot be created or written, or its disk has less than STORE_BYTES of room.
         """
-        probe = self.root / ".work" / f"probe-{os.getpid()}"
         try:
-            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe = self._work(f"probe-{os.getpid()}")
             probe.write_text("")
             probe.unlink()
         except OSError as error:
@@ -289,6 +298,26 @@ class RunStore:
         folder = self.root / ".work"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / name
+
+
+def stored_records(folder: Path) -> list[Record]:
+    """Every current record below a folder, in the order of the files' names."""
+    found = (current_record(path) for path in sorted(folder.glob("*.json")))
+    return [record for record in found if record]
+
+
+def current_record(path: Path) -> Record | None:
+    """The record in a file; None where it is not whole or not of today's recipe: that is no evidence."""
+    return _parsed(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@functools.cache
+def _parsed(path: Path, changed: int) -> Record | None:
+    """Each state of a file is read once."""
+    try:
+        return Record.from_json(path.read_text())
+    except ValueError:
+        return None
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
 
 import pandas as pd
 
@@ -19,12 +18,12 @@ from lib.claims import CLAIMS, Claim
 from lib.config import RECORDED, InputError, one_of, resolve_device, retrains, store_root
 from lib.criteria import QUESTION, comparisons_frame, criteria_frame, verdict
 from lib.data import CLASSES, IMAGES, load_dataset, resolve_dataset
-from lib.experiments import Arm, arms_frame, claim_arms
+from lib.experiments import Arm, arms_frame, arms_of, claim_arms, runs_of
 from lib.imagenet import image_size, own_size
 from lib.packing import UNREADABLE_SHARE, pixels_text
 from lib.photo_claims import claims_of
 from lib.profiles import PHOTOGRAPHS, PROFILES, Profile, resolve_profile, with_parameters
-from lib.runs import Record, Run, RunStore, history_frame
+from lib.runs import Record, Run, RunStore, history_frame, stored_records
 from lib.splits import Dataset
 from lib.sweep import train_missing
 
@@ -111,7 +110,7 @@ class Study:
         seeds."""
         if retrains():
             store = RunStore(RECORDED)
-            return _read(self.claim.name, self.profile, self.data, store, False, pixels=image_size(self.data))
+            return _read(self.claim.name, self.profile, self.data, store, False, pixels=self.pixels)
         data = self.data if self.on_photographs else "cifar10"
         asked = self.profile.name, self.profile.rates, self.data, self.pixels, self.store.root
         if asked == ("paper", PROFILES["paper"].rates, data, own_size(data), RECORDED):
@@ -206,16 +205,16 @@ def open_study(
     one_of("claim", claim, CLAIMS)
     device = resolve_device(device)
     size = with_parameters(resolve_profile(profile, device), seeds, rates)
-    name = dataset_of(size, dataset, device)
-    claim_arms(claim, size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     store = RunStore(store_root())
+    name = dataset_of(size, dataset, device, store)
+    runs = runs_of([claim], size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     read = functools.partial(_read, claim, size, name, store, seeds is None, pixels=image_size(name))
     study = read()
     data = data_for(size, name, needed=not _is_whole(study)) if trains(size, device) else None
     if data is not None:
         study = read(data.fingerprint)
         if not _is_whole(study):
-            train_missing([arm.run for arm in claim_arms(claim, size, name)], data, store, device)
+            train_missing(runs, data, store, device)
             study = read(data.fingerprint)
     asked = {name: value for name, value in {"seeds": seeds, "rates": rates}.items() if value is not None}
     return replace(study, dataset=data, asked=asked)
@@ -225,7 +224,7 @@ def data_for(profile: Profile, name: str, needed: bool) -> Dataset | None:
     """A profile's data set, whose images pages draw; None where it is not to be had whole, unless it is needed.
 
     Raises:
-        InputError: it is.
+        InputError: it is needed, and not to be had whole.
     """
     try:
         return load_dataset(name, classes=profile.sizes[name].classes)
@@ -259,21 +258,23 @@ def trains(profile: Profile, device: str) -> bool:
     return not profile.takes_days or device == "cuda" or retrains()
 
 
-def dataset_of(profile: Profile, dataset: str, device: str) -> str:
-    """The data set's name. What only renders records needs no data: 'auto' is CIFAR-10 then.
+def dataset_of(profile: Profile, dataset: str, device: str, store: RunStore) -> str:
+    """The data set's name. What only renders a store's records needs no data: 'auto' is CIFAR-10 then.
 
     Raises:
         InputError: unknown name, or damaged data.
     """
-    if dataset == "auto" and (not trains(profile, device) or _all_recorded(profile, "cifar10")):
+    if dataset != "auto":
+        return resolve_dataset(dataset)
+    cifar10 = runs_of(arms_of("cifar10"), profile, "cifar10")
+    if not trains(profile, device) or all_recorded(cifar10, "cifar10", store):
         return "cifar10"
     return resolve_dataset(dataset)
 
 
-def _all_recorded(profile: Profile, dataset: str) -> bool:
-    """Whether the store has every run that the claims need."""
-    runs = {arm.run for claim in claims_of(dataset) for arm in claim_arms(claim, profile, dataset)}
-    return recorded_runs(runs, dataset, RunStore(store_root()), image_size(dataset)).keys() >= runs
+def all_recorded(runs: Iterable[Run], dataset: str, store: RunStore) -> bool:
+    """Whether a store has all of these runs, made on one copy of the data set."""
+    return recorded_runs(runs, dataset, store, image_size(dataset)).keys() >= set(runs)
 
 
 def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, pixels: int, own: str = "") -> dict[Run, Record]:
@@ -293,7 +294,7 @@ def _read(
     """What a store's records say of a claim; own: fingerprint of the copy of the data set at hand; pixels: as
     recorded_runs', None for the data set's own."""
     pixels = own_size(dataset) if pixels is None else pixels
-    found = recorded_runs([arm.run for arm in claim_arms(claim, size, dataset)], dataset, store, pixels, own)
+    found = recorded_runs(runs_of([claim], size, dataset), dataset, store, pixels, own)
     if more_seeds:
         size = _with_recorded_seeds(claim, size, dataset, found)
     arms = claim_arms(claim, size, dataset)
@@ -312,7 +313,7 @@ def open_studies(
 ) -> list[Study]:
     """Open every claim that is asked of a data set; arguments and errors as open_study's."""
     size = with_parameters(resolve_profile(profile, resolve_device(device)), seeds, rates)
-    name = dataset_of(size, dataset, resolve_device(device))
+    name = dataset_of(size, dataset, resolve_device(device), RunStore(store_root()))
     return [open_study(claim, profile, name, device, seeds, rates) for claim in claims_of(name)]
 
 
@@ -329,23 +330,3 @@ def _with_recorded_seeds(claim: str, profile: Profile, data: str, found: Contain
         if not all(arm.run in found for arm in claim_arms(claim, wider, data) if arm.run.seed == seed):
             return profile
         profile = wider
-
-
-def stored_records(folder: Path) -> list[Record]:
-    """Every current record below a folder, in the order of the files' names."""
-    found = (current_record(path) for path in sorted(folder.glob("*.json")))
-    return [record for record in found if record]
-
-
-def current_record(path: Path) -> Record | None:
-    """The record in a file; None where it is not whole or not of today's recipe: that is no evidence."""
-    return _parsed(path, path.stat().st_mtime_ns) if path.is_file() else None
-
-
-@functools.cache
-def _parsed(path: Path, changed: int) -> Record | None:
-    """Each state of a file is read once."""
-    try:
-        return Record.from_json(path.read_text())
-    except ValueError:
-        return None

@@ -33,7 +33,7 @@ from lib import distributed
 from lib.config import DEVICES, InputError, cores, from_environment, one_of, resolve_device, run_command, store_root
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import arithmetic, capacity, plan
-from lib.experiments import CLAIM_ARMS, arms_of, claim_arms
+from lib.experiments import CLAIM_ARMS, arms_of, runs_of
 from lib.models import MODELS
 from lib.profiles import PROFILES, resolve_profile, with_parameters
 from lib.progress import Bar, work
@@ -243,10 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     profile = with_parameters(resolve_profile(options.profile, device), options.seeds)
     networks = [one_of("network", name, MODELS) for name in options.networks or MODELS]
     name = resolve_dataset(options.dataset)
-    arms = [arm for claim in options.claims or arms_of(name) for arm in claim_arms(claim, profile, name)]
-    runs = [arm.run for arm in arms if arm.run.model in networks]
+    asked = runs_of(options.claims or arms_of(name), profile, name)
+    runs = [run for run in asked if run.model in networks]
     if not runs:
-        allowed = ", ".join(dict.fromkeys(arm.run.model for arm in arms))
+        allowed = ", ".join(dict.fromkeys(run.model for run in asked))
         raise InputError(f"no run of {', '.join(networks)} is asked for on {name}; allowed: {allowed}")
     distributed.start(device)
     dataset = load_dataset(name, classes=profile.sizes[name].classes)
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not distributed.rank():
         print(
             f"{profile.name} on {name}: {summary.trained} trained, {summary.left} left, {len(summary.failed)} failed, "
-            f"{len(set(runs))} in all"
+            f"{len(runs)} in all"
         )
     is_alone = distributed.world() == 1
     distributed.stop()

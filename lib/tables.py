@@ -13,13 +13,12 @@ from IPython.display import HTML
 
 from lib import paper
 from lib.agreement import READINGS, TABLE2_COLUMNS, readings
-from lib.claims import MODEL_NAMES, network_name
+from lib.claims import ACCURACIES, COLUMNS, MODEL_NAMES, network_name
 from lib.criteria import MIN_SEEDS
 from lib.experiments import TRAINING_VARIANTS, group_of
 from lib.margins import MARGINS
 from lib.pages import columns, heading, links, once, table, wide, word
 from lib.profiles import V3
-from lib.splits import SPLITS
 from lib.study import Study
 from lib.words import (
     MISSING,
@@ -46,11 +45,13 @@ def agreement_table(study: Study) -> HTML:
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
         run = interval(*_possible(row.run_low, row.run_high, form), form)
         one = {None: "", True: ": has the paper's", False: ": does not"}[row.in_one_run]
+        if row.in_one_run is False and form(row.paper) in (form(row.run_low), form(row.run_high)):
+            one += ", by less than is shown"
         values = {
             "paper's": row.source,
             "number": wide(row.row),
             "paper": form(row.paper),
-            heading(study.recorded): _ours(row, form),
+            heading(study.recorded, study): _ours(row, form),
             "95 % prediction interval for one run": run + one if row.scale not in ("distance", "share") else "—",
             "off by (p of equivalence)": f"{_offset(row, form)} <small>({p_value(row.p_equivalence)})</small>",
             "margin": f"{_margin(row, form)}<br><small>{once(row.why, reasons)}</small>",
@@ -60,7 +61,7 @@ def agreement_table(study: Study) -> HTML:
         if study.recorded is not study:
             mine = study.agreement.loc[row.Index]
             direction = f"<br><small>direction {mine['direction']}</small>" if mine["direction"] else ""
-            values[heading(study)] = _ours(mine, form) + direction
+            values[heading(study, study)] = _ours(mine, form) + direction
         rows.append(values | {"runs": links(study, row.group, row.model)})
     return table(pd.DataFrame(rows), long=True)
 
@@ -105,7 +106,7 @@ def table2(study: Study) -> HTML:
 
 def table1_variants(study: Study) -> HTML:
     """Table 1's rows as run with other settings, experiments.VARIANTS, beside the paper's numbers."""
-    titles = {f"{split}_accuracy": f"{what} accuracy" for split, what in zip(SPLITS, ("training", "test"), strict=True)}
+    titles = {column: COLUMNS[column] for column in ACCURACIES}
     published = {
         (column, (group_of(row.group, name), row.model, row.arm)): percent(getattr(row, column))
         for row, name, column in product(paper.table1().itertuples(), TRAINING_VARIANTS, titles)
@@ -131,13 +132,13 @@ def contradictions_table(study: Study) -> HTML:
             "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
             "our runs": "—" if row.model == V3 else row.group,  # this page has none on photographs
-            heading(study.recorded): _mean(row.ours, row.seeds),
+            heading(study.recorded, study): _mean(row.ours, row.seeds),
             "95 % prediction interval for one run": run,
             "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
         }
         if study.recorded is not study:
             key = tuple(getattr(row, name) for name in which)
-            values[heading(study)] = UNASKED if key not in ours.index else _mean(*ours.loc[key])
+            values[heading(study, study)] = UNASKED if key not in ours.index else _mean(*ours.loc[key])
         rows.append(values | {"runs": links(study, group_of(row.group, row.variant), row.model)})
     return table(pd.DataFrame(rows))
 
@@ -167,7 +168,10 @@ def readings_table(study: Study) -> HTML:
     text += f"0 that ran, of errors between 0 and 1 (margin of their mean: {in_points(MARGINS['accuracy'].value)})"
     nearest = distances[list(READINGS)].dropna().idxmin(axis=1)
     counts = (f"on {READINGS[name]} in {many} of {len(nearest)}" for name, many in nearest.value_counts().items())
-    told = f"<p>Test errors lie nearer to the paper's curve {', '.join(counts)}.</p>" if len(nearest) else ""
+    which = "the rows that ran between 0 and 1, those of other settings included"
+    told = (
+        f"<p>Of {which}, test errors lie nearer to the paper's curve {', '.join(counts)}.</p>" if len(nearest) else ""
+    )
     return HTML(table(pd.DataFrame(rows), text).data + told)
 
 
@@ -198,7 +202,7 @@ def seed_columns(
         published: (column, row's key) -> the paper's value as text; nor has the paper where it has none.
         how: forms and missing of seed_table.
     """
-    frames = {heading(each, with_hardware=False): frame(each) for each in columns(study).values()}
+    frames = {heading(each, study, with_hardware=False): frame(each) for each in columns(study).values()}
     frames = {name: rows for name, rows in frames.items() if len(rows)} or frames
     tables = {name: seed_table(rows, by, titles, **how) for name, rows in frames.items()}
     found = pd.concat([rows[[*dict.fromkeys([*by, "group", "model"])]] for rows in frames.values()])
@@ -263,6 +267,6 @@ def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, 
         return missing
     if len(values) == 1:
         return f"{form(values.iloc[0])} (1 seed)"
-    if values.min() == values.max():
+    if form(values.min()) == form(values.max()):
         return f"{form(values.iloc[0])} (all {len(values)} seeds)"
     return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"

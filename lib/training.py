@@ -239,12 +239,13 @@ class _Training:
         """What a run's checkpoint holds, if there is one of this run and code; with dropout, not one of another kind of
         device, whose generators have other states. What cannot be read for now is not taken for damaged: it would be
         overwritten."""
+        path = self.checkpoint(run)
+        if path is None or not path.exists():
+            return None
         try:
-            saved = torch.load(self.checkpoint(run), map_location="cpu", weights_only=True)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
             progress, state = Progress(**saved["progress"]), saved["state"]
             made, device = saved["key"], progress.environments[-1]["device"]
-        except FileNotFoundError:
-            return None
         except (OSError, MemoryError):
             raise
         except Exception:  # torch raises many kinds on a damaged file

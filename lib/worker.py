@@ -85,6 +85,9 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
             outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
             is_sound = isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # the next unit may do better
             _spoiled = orders.device == "cuda" and not is_sound
+            if orders.device == "cuda":  # steps in flight write into memory that the next unit may be given
+                with contextlib.suppress(RuntimeError):
+                    torch.cuda.synchronize()
     return list(outcomes.values())
 
 

@@ -1,9 +1,11 @@
 """Shared pieces: a small data set, small runs, and no test that touches the user's records."""
 
 import contextlib
+import html
 import http.server
 import io
 import os
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -219,3 +221,10 @@ def write_kaggle_tree(root: Path) -> Path:
 def nothing(tmp_path, monkeypatch):
     """A repository without records."""
     monkeypatch.setattr(study, "RECORDED", tmp_path)
+
+
+def cells(text):
+    """The table's rows, each a list of plain texts."""
+    rows = re.findall(r"<tr.*?</tr>", text, re.DOTALL)
+    plain = [re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, re.DOTALL) for row in rows]
+    return [[" ".join(html.unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in row] for row in plain]

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from conftest import cells
 
 from lib import answers
 from lib.criteria import QUESTION
@@ -174,6 +175,22 @@ def test_what_was_trained_again_is_shown_beside_the_records(monkeypatch):
     assert text.split()[-1] == "none"  # what was not trained again is not decided otherwise
 
 
+def test_a_criterion_decided_otherwise_is_named(monkeypatch):
+    study = recorded_study("randomization", "quick")
+    monkeypatch.setenv("RETRAIN", "1")
+    monkeypatch.setenv("STORE", "elsewhere")
+
+    def spoil(record):
+        is_bad = record.run.model == "alexnet" and record.run.label_corruption == 1
+        return replace(record, final=record.final | {"train_accuracy": 0.5}) if is_bad else record
+
+    head, row = cells(answers.retrained(replace(study, records=list(map(spoil, study.records)))).data)
+    found = dict(zip(head, row, strict=True))
+    assert found["recorded verdict"].endswith("replicated")
+    assert found["verdict trained again"].endswith("partly")
+    assert "AlexNet fits random labels" in found["criteria decided otherwise"]
+
+
 def test_what_was_trained_again_on_other_data_is_not_held_against_cifar_10(monkeypatch):
     digits = recorded_study("randomization", "quick", "digits")
     monkeypatch.setenv("RETRAIN", "1")
@@ -231,3 +248,32 @@ def test_p_stands_before_holms():
     row = next(row for row in study.comparisons.itertuples() if 0.01 < row.p < row.p_holm < 1)
     shown = answers._comparison_row(row, study, study)["p, Holm (test)"]
     assert shown.startswith(f"{row.p:.3f}, {row.p_holm:.3f}")
+
+
+def test_a_comparison_shows_its_sign_and_its_bounds_in_order():
+    study = recorded_study("implicit_regularization", "quick")
+    rows = (row for row in study.comparisons.itertuples() if row.seeds > 1 and row.share_low < row.share_high)
+    row = next(row for row in rows if abs(row.difference) > 0.01)
+    shown = answers._comparison_row(row, study, study)
+    assert shown["difference"].startswith(f"{100 * row.difference:.2f}")
+    low, high = re.search(r"\[(-?[\d.]+).% to (-?[\d.]+).%\]", shown["share that remains"]).groups()
+    assert (low, high) == (f"{100 * row.share_low:.2f}", f"{100 * row.share_high:.2f}")
+
+
+def test_the_cover_holds_these_runs_against_their_margin(quick):
+    study = quick["explicit_regularization"]
+    head, row = cells(answers.cover_table(study).data)
+    slack = study.headline["ours"] - study.headline["required_low"]
+    assert study.recorded.headline["ours"] != study.headline["ours"]
+    told = dict(zip(head, row, strict=True))["against its margin"]
+    assert told.startswith(f"{'+' if slack >= 0 else '-'}{100 * abs(slack):.2f} points")
+
+
+def test_a_forest_has_intervals_of_means_only(monkeypatch, quick):
+    drawn, draw = [], answers.plots.forest
+    monkeypatch.setattr(answers.plots, "forest", lambda rows: drawn.append(rows) or draw(rows))
+    answers.forest(quick["randomization"])
+    (rows,) = drawn
+    of_each = rows["asked_of"] == "each seed"
+    assert rows.loc[of_each, "interval_low"].isna().all()
+    assert rows.loc[~of_each & (rows["seeds"] > 1), "interval_low"].notna().any()

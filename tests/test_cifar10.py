@@ -191,14 +191,16 @@ def test_full_disk_is_refused_before_decoding(parquet, cache, monkeypatch):
 def test_downloaded_where_there_is_none(archive, serve, tmp_path, cache, monkeypatch):
     host, _ = serve(archive.read_bytes())
     monkeypatch.setattr(module, "MIRRORS", (f"{host}/good",))
-    assert_made(load_dataset("auto", tmp_path / "new"))
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "new"))
+    assert_made(load_dataset("auto"))
     assert md5(tmp_path / "new" / module.ARCHIVE) == module.ARCHIVE_MD5
 
 
 def test_without_cifar10_auto_takes_digits_and_says_what_was_tried(serve, tmp_path, cache, monkeypatch, capsys):
     host, _ = serve(b"not the archive")
     monkeypatch.setattr(module, "MIRRORS", (f"{host}/missing", f"{host}/good"))
-    assert resolve_dataset("auto", tmp_path / "new") == "digits"
+    monkeypatch.setenv("DATA_ROOT", str(tmp_path / "new"))
+    assert resolve_dataset("auto") == "digits"
     said = capsys.readouterr().err
     assert "digits" in said
     for name in (f"{host}/missing", f"{host}/good", "cifar-10-batches-py", "parquet"):

@@ -258,6 +258,10 @@ def test_margins_are_the_papers_own_numbers():
     assert MARGINS["marginal"].value == pytest.approx((76.07 - 10) / (85.75 - 10))
     assert MARGINS["no gain"].value == pytest.approx((63.16 - 59.80) / 100 / 2)
     assert MARGINS["chance"].value == pytest.approx((50.39 - 10) / 100 / 20)
+    assert [MARGINS[name].value for name in ("training accuracy", "order", "failure")] == [0.01, 0.1, 0.5]
+    assert MARGINS["kept, ImageNet"].value == 0.5
+    assert MARGINS["fitted, ImageNet"].value == pytest.approx(0.8781 - 0.01)
+    assert MARGINS["chance, ImageNet"].value == pytest.approx((0.5980 - 0.001) / 20)
     assert MARGINS["largest"].value == pytest.approx(0.7607 - (1 - 0.3011))
     assert MARGINS["accuracy"].value == pytest.approx(((0.8492 - 0.82) + (1 - 0.1285 - 0.8575)) / 2)
     assert MARGINS["time factor"].value == pytest.approx((13.41 / 3.11) / (14.43 / 4.67), rel=0.005)
@@ -370,3 +374,37 @@ def test_what_did_not_fit_with_a_regularizer_decides_and_is_said():
     assert set(told["caveat"]) == {"with it: unfitted at the end in 2 of 2 seeds"}
     assert told["criterion"].str.contains("dropout").all()
     assert "undecided" not in set(told["holds"])
+
+
+def test_missing_runs_answer_nothing():
+    criteria, *_ = spoiled("randomization", set_where("overfit_time", math.nan, arm="gaussian", seed=0))
+    assert criteria.set_index("criterion").loc["Random labels are the slowest to overfit", "seeds"] == 1
+
+
+@pytest.mark.parametrize(("accuracy", "seeds", "holds"), [(1.0, 1, "undecided"), (0.5, 2, "mixed")])
+def test_a_rate_that_does_not_fit_decides_although_others_did_not_run(accuracy, seeds, holds):
+    def spoil(rows):
+        set_where("train_accuracy", math.nan, model="alexnet", arm="0.5", seed=0)(rows)
+        set_where("train_accuracy", accuracy, model="alexnet", arm="1", seed=0)(rows)
+
+    criteria, *_ = spoiled("label_corruption", spoil)
+    row = criteria.set_index("criterion").loc["AlexNet fits at every corruption rate, its least"]
+    assert (row["seeds"], row["holds"]) == (seeds, holds)
+
+
+def test_times_that_fall_fail_whenever_the_last_comes():
+    def spoil(rows):
+        late = (20 - 10 * rows["label_corruption"]).where(rows["label_corruption"] < 1, math.inf)
+        rows.loc[rows["model"] == "mlp_1x512", "overfit_time"] = late
+
+    criteria, *_ = spoiled("label_corruption", spoil)
+    row = criteria.set_index("criterion").loc["MLP 1x512: time to overfit grows with the corruption rate"]
+    assert (row["holds"], row["unsettled"]) == ("no", "")
+
+
+def test_the_papers_values_of_times_and_of_stopping():
+    criteria, *_ = spoiled("randomization", lambda rows: None)
+    slowest = criteria.set_index("criterion").loc["Random labels are the slowest to overfit", "paper"]
+    assert slowest == pytest.approx(13.82 / 8.614, abs=0.01)
+    criteria, *_ = spoiled("implicit_regularization", lambda rows: None)
+    assert criteria.set_index("criterion").loc["Inception, stopping at the best test epoch", "paper"] >= 0

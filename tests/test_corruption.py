@@ -153,3 +153,10 @@ def test_gaussian_images_have_the_moments_of_the_training_images(colours):
     noise = randomize(dark, "gaussian", 0.0, 0).train.images.double()
     assert torch.allclose(noise.mean((0, 2, 3)), mean.double(), rtol=0.02)
     assert torch.allclose(noise.std((0, 2, 3)), std.double(), rtol=0.02)
+
+
+def test_images_beyond_a_chunk_keep_their_own_pixels(colours, monkeypatch):
+    monkeypatch.setattr("lib.corruption.CHUNK", 7)
+    images = colours.train.images[:20]
+    changed = random_pixels(images, seeded())
+    assert torch.equal(images.flatten(2).sort(dim=2).values, changed.flatten(2).sort(dim=2).values)

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lib.criteria import VERDICTS, Comparison, Criterion, Margin, comparisons_frame, criteria_frame, overall, verdict
+from lib.criteria import (
+    VERDICTS,
+    Comparison,
+    Criterion,
+    Margin,
+    comparisons_frame,
+    criteria_frame,
+    overall,
+    tally,
+    verdict,
+)
 from lib.statistics import mean_interval
 
 NAN = math.nan
@@ -132,3 +142,17 @@ def test_the_criterion_and_the_equivalence_test_agree():
         each = compare([0.71, 0.74, 0.69], [0.71 - gap, 0.74 - gap, 0.70 - gap], margin=0.9)
         p = comparisons_frame([each], 0.1)["p_equivalence"].iloc[0]
         assert (each.criterion(0.1).holds == "yes") == (p < 0.025)
+
+
+def test_a_comparison_of_other_batches_has_welchs_interval():
+    on, off = [0.71, 0.74, 0.69], [0.66, 0.73, 0.64]
+    found = compare(on, off, paired=False).criterion(0.1)
+    low, high = stats.ttest_ind(on, off, equal_var=False).confidence_interval()
+    room = sum(on) / 3 - 0.1
+    assert found.interval[1:] == pytest.approx((1 - high / room, 1 - low / room))
+
+
+def test_what_fails_is_named():
+    criteria = pd.DataFrame({"criterion": ["a", "b", "c", "d"], "holds": ["yes", "no", "undecided", "no"]})
+    assert tally(criteria) == "1 of 4 criteria hold, 2 failed (b; d), 1 undecided"
+    assert tally(criteria[:1]) == "1 of 1 criteria hold"

@@ -83,7 +83,11 @@ def launch(command, processes=PROCESSES):
         )
         for rank in range(processes)
     ]
-    outputs = [process.communicate(timeout=240)[0] for process in started]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in started]
+    finally:
+        for process in started:
+            process.kill()  # one that waits for another would wait for ever
     return [process.returncode for process in started], outputs
 
 
@@ -141,8 +145,8 @@ def test_one_process_needs_no_torchrun():
 def test_torchrun_sweeps_a_store_run_by_run(tmp_path):
     """Through the command line, on digits: one record a run, written once, as one process would name it."""
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "lib.sweep", "--profile", "smoke", "--dataset", "digits", "--store", str(store)]
-    command += ["--claims", "label_corruption", "--networks", "alexnet"]
+    command = [sys.executable, "-m", "lib.sweep", "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    command += ["--store", str(store), "--claims", "label_corruption", "--networks", "alexnet"]
     codes, outputs = launch(command)
     assert codes == [0, 0], outputs
     assert sum("smoke on digits: 3 trained, 0 left, 0 failed, 3 in all" in output for output in outputs) == 1

@@ -9,7 +9,6 @@ from lib.data import IMAGES
 from lib.experiments import (
     CLAIM_ARMS,
     LARGE_BATCH,
-    V3_DROPOUT,
     VARIANTS,
     arms_frame,
     arms_of,
@@ -128,6 +127,15 @@ def test_large_batches_fit_the_training_set():
         assert all(LARGE_BATCH * profile.settings[model].batch_size < size for model in profile.large_steps)
 
 
+def test_the_rate_grows_with_the_batch_where_it_is_to():
+    arms = [arm for arm in claim_arms("implicit_regularization", PAPER, "cifar10") if arm.group == "optimizer"]
+    for model in PAPER.large_steps:
+        runs = {arm.name: arm.run for arm in arms if arm.run.model == model}
+        usual, larger = runs["SGD"], runs["SGD, batch and rate x 4"]
+        assert larger.batch_size == 4 * usual.batch_size
+        assert larger.learning_rate == pytest.approx(4 * usual.learning_rate)
+
+
 @pytest.mark.parametrize(("profile", "name"), [(each, name) for each in PROFILES.values() for name in each.sizes])
 def test_runs_fit_their_data_set(profile, name):
     runs = {arm.run for claim in arms_of(name) for arm in claim_arms(claim, profile, name)}
@@ -154,7 +162,8 @@ def test_table_2_and_figure_2a_are_covered_row_by_row(profile):
         )
         assert run.label_corruption == (row.labels == "random")
         assert run.regularizers == row.arm
-        assert run.dropout in (0, V3_DROPOUT)
+        assert run.dropout in (0, 0.2)
+        assert run.weight_decay in (0, 4e-5)
     curves = {arm.name for arm in claim_arms("implicit_regularization", profile, "imagenet") if arm.group == "Fig. 2a"}
     assert curves == set(paper.fig2a()["arm"])
     held_out = [arm for arm in claim_arms("implicit_regularization", profile, "imagenet") if arm.run.validation_size]

@@ -14,9 +14,8 @@ from conftest import photo, write_kaggle_tree, write_tiny_tree, write_tree
 
 from lib import imagenet, inputs
 from lib.config import InputError, data_root
-from lib.data import load_dataset
 from lib.files import NoData
-from lib.imagenet import image_size
+from lib.imagenet import image_size, photographs
 from lib.packing import decode
 from lib.runs import Run
 from lib.training import train
@@ -56,7 +55,7 @@ def test_image_sizes(monkeypatch):
 def test_tree_and_zip_of_the_same_images_have_the_same_fingerprint(tiny, tiny_zip, tmp_path):
     (tmp_path / "zip").mkdir()
     tiny_zip.rename(tmp_path / "zip" / imagenet.ZIP)
-    tree, packed = (load_dataset("tiny-imagenet", root) for root in (tmp_path, tmp_path / "zip"))
+    tree, packed = (photographs("tiny-imagenet", root) for root in (tmp_path, tmp_path / "zip"))
     assert (tree.source, packed.source) == ("tree files, at 64x64 pixels", "zip files, at 64x64 pixels")
     assert tree.fingerprint == packed.fingerprint
     assert tree.classes == packed.classes == ("n01 tench, Tinca tinca", "n02", "n03 a wolf")
@@ -79,7 +78,7 @@ def test_tiny_imagenet_is_downloaded_where_there_is_none(tiny_zip, serve, tmp_pa
     host, _ = serve(tiny_zip.read_bytes())
     monkeypatch.setattr(imagenet, "ZIP_MD5", hashlib.md5(tiny_zip.read_bytes()).hexdigest())
     monkeypatch.setattr(imagenet, "ZIP_MIRRORS", (f"{host}/bad", f"{host}/good"))
-    dataset = load_dataset("tiny-imagenet", tmp_path / "new")
+    dataset = photographs("tiny-imagenet", tmp_path / "new")
     assert (len(dataset.train), len(dataset.test)) == (11, 6)
     assert (tmp_path / "new" / imagenet.ZIP).is_file()
 
@@ -88,26 +87,26 @@ def test_a_download_with_a_wrong_checksum_is_refused(serve, tmp_path, monkeypatc
     host, _ = serve(b"another file")
     monkeypatch.setattr(imagenet, "ZIP_MIRRORS", (f"{host}/good",))
     with pytest.raises(NoData, match=f"Tried .*tiny-imagenet-200, .*parquet, {host}/good"):
-        load_dataset("tiny-imagenet", tmp_path / "new")
+        photographs("tiny-imagenet", tmp_path / "new")
     assert not (tmp_path / "new" / imagenet.ZIP).exists()
 
 
 def test_without_imagenet_what_was_looked_for_is_named(tmp_path):
     with pytest.raises(NoData, match=r"train and .*val with.*ILSVRC2012_img_train\.tar.*train-\*\.parquet"):
-        load_dataset("imagenet", tmp_path)
+        photographs("imagenet", tmp_path)
 
 
 def test_parquet_of_one_split_is_refused(tmp_path):
     (tmp_path / "imagenet" / "data").mkdir(parents=True)
     (tmp_path / "imagenet" / "data" / "train-00000-of-00001.parquet").touch()
     with pytest.raises(InputError, match="imagenet/data has parquet files of one split only"):
-        load_dataset("imagenet", tmp_path)
+        photographs("imagenet", tmp_path)
 
 
 def test_some_classes_of_a_tree(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGE_SIZE", "32")
     write_tree(tmp_path / "imagenet")
-    dataset = load_dataset("imagenet", tmp_path, classes=2)
+    dataset = photographs("imagenet", tmp_path, classes=2)
     assert dataset.classes == ("n01", "n02")
     assert dataset.train.labels.unique().tolist() == [0, 1]
     assert dataset.test.images.shape == (4, 3, 32, 32)
@@ -116,14 +115,14 @@ def test_some_classes_of_a_tree(tmp_path, monkeypatch):
 def test_kaggles_archive_of_imagenet_as_it_is_extracted(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGE_SIZE", "32")
     root = write_kaggle_tree(tmp_path / "imagenet")
-    dataset = load_dataset("imagenet", tmp_path)
+    dataset = photographs("imagenet", tmp_path)
     assert dataset.classes == ("n01 tench, Tinca tinca", "n02", "n03 a wolf")
     assert dataset.train.labels.tolist() == [0] * 4 + [1] * 3 + [2] * 4
     assert dataset.test.images.read()[:, 0].double().mean((1, 2)).div(100).round().tolist() == [0, 0, 1, 1, 2, 2]
     assert dataset.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
     solution = root / "LOC_val_solution.csv"
     solution.write_text(solution.read_text().replace("00000001,n03 ", "00000001,n01 "))
-    assert load_dataset("imagenet", tmp_path).test.labels.tolist() == [0, 0, 0, 1, 1, 2]
+    assert photographs("imagenet", tmp_path).test.labels.tolist() == [0, 0, 0, 1, 1, 2]
 
 
 # --- the official archives ----------------------------------------------------------------------------
@@ -171,7 +170,7 @@ def archives(tmp_path, monkeypatch):
 
 
 def test_official_archives_are_extracted_beside_and_are_a_tree_then(archives, capsys):
-    dataset = load_dataset("imagenet", archives.parent)
+    dataset = photographs("imagenet", archives.parent)
     assert dataset.classes == ("n01 tench", "n02 goldfish, Carassius auratus")
     assert dataset.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert dataset.test.labels.tolist() == [0, 0, 1, 1]
@@ -181,7 +180,7 @@ def test_official_archives_are_extracted_beside_and_are_a_tree_then(archives, ca
     assert "extracting" in capsys.readouterr().err
     for name in imagenet.ARCHIVES:
         (archives / name).unlink()
-    assert load_dataset("imagenet", archives.parent).fingerprint == dataset.fingerprint
+    assert photographs("imagenet", archives.parent).fingerprint == dataset.fingerprint
 
 
 def test_a_killed_extraction_starts_anew_in_the_room_that_it_took(archives, monkeypatch):
@@ -191,21 +190,21 @@ def test_a_killed_extraction_starts_anew_in_the_room_that_it_took(archives, monk
         return shutil._ntuple_diskusage(0, 0, 0 if (archives / "partial").exists() else 1 << 30)
 
     monkeypatch.setattr(shutil, "disk_usage", disk_usage)
-    assert len(load_dataset("imagenet", archives.parent).train) == 6
+    assert len(photographs("imagenet", archives.parent).train) == 6
 
 
 def test_archives_need_room_a_writable_folder_and_their_checksums(archives, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, 1000))
         with pytest.raises(InputError, match="free disk space"):
-            load_dataset("imagenet", archives.parent)
+            photographs("imagenet", archives.parent)
     archives.chmod(0o555)
     with pytest.raises(InputError, match=f"{archives} is read-only"):
-        load_dataset("imagenet", archives.parent)
+        photographs("imagenet", archives.parent)
     archives.chmod(0o755)
     (archives / imagenet.ARCHIVES[1]).write_bytes(b"x")
     with pytest.raises(InputError, match=f"an archive in {archives} is damaged"):
-        load_dataset("imagenet", archives.parent)
+        photographs("imagenet", archives.parent)
     assert not (archives / "val").exists()
 
 
@@ -220,7 +219,7 @@ def test_ten_classes_of_real_tiny_imagenet(tmp_path, monkeypatch):
     (tmp_path / "tiny-imagenet").mkdir()
     for path in TINY.iterdir():
         (tmp_path / "tiny-imagenet" / path.name).symlink_to(path)
-    dataset = load_dataset("tiny-imagenet", tmp_path, classes=10)
+    dataset = photographs("tiny-imagenet", tmp_path, classes=10)
     assert dataset.train.images.shape == (5000, 3, 64, 64)
     assert dataset.train.labels.bincount().tolist() == [500] * 10
     assert dataset.test.labels.bincount().tolist() == [50] * 10
@@ -236,7 +235,7 @@ def test_real_photographs_at_299_pixels(tmp_path):
         shutil.copytree(SAMPLE, tmp_path / "imagenet" / split, copy_function=shutil.copyfile)
     for path in tmp_path.rglob("n*"):
         path.chmod(0o755)
-    dataset = load_dataset("imagenet", tmp_path)
+    dataset = photographs("imagenet", tmp_path)
     assert dataset.train.images.shape == dataset.test.images.shape == (40, 3, 299, 299)
     assert dataset.train.labels.tolist() == list(range(40))
     assert dataset.note == ""
@@ -253,7 +252,7 @@ def test_an_epoch_on_real_photographs_at_299_pixels(tmp_path, monkeypatch, share
         path.chmod(0o755)
     monkeypatch.setattr(inputs, "SHARE", share)
     run = Run("imagenet", "inception_v3", width=1 / 16, optimizer="rmsprop", batch_size=20, epochs=1)
-    record = train(replace(run, photo_augmentation=True, dropout=0.2), load_dataset("imagenet", tmp_path))
+    record = train(replace(run, photo_augmentation=True, dropout=0.2), photographs("imagenet", tmp_path))
     assert record.outcome == "epochs"
     assert 1 < record.history["train_loss"][0] < 10  # log 40 is 3.7
     assert 0 <= record.final["test_accuracy"] <= record.final["test_top5_accuracy"] <= 1

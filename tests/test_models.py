@@ -172,6 +172,16 @@ def test_local_response_norm_equals_torchs(channels, constants):
     torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("constants", "radius", "alpha", "beta"), [("tutorial", 4, 0.001 / 9, 0.75), ("default", 5, 1.0, 0.5)]
+)
+def test_local_response_norm_is_tensorflows(constants, radius, alpha, beta):
+    x = torch.randn(2, 16, 3, 3) * 20
+    near = torch.stack([(x[:, max(0, c - radius) : c + radius + 1] ** 2).sum(1) for c in range(16)], dim=1)
+    expected = x / (1 + alpha * near) ** beta
+    torch.testing.assert_close(LocalResponseNorm(16, constants)(x), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["alexnet", "mlp_3x512", "mlp_1x512"])
 def test_dropout_acts_in_training_only_and_adds_no_parameter(name):
     model = build_model(name, dropout=0.5)

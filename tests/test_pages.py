@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from matplotlib.figure import Figure
 
-from lib import pages, tables
+from lib import answers, pages, tables
 from lib.config import ROOT
 from lib.profiles import PROFILES, with_parameters
 from lib.runs import RunStore
@@ -50,6 +50,18 @@ def test_what_was_trained_again_is_not_taken_for_the_papers_size(monkeypatch):
     assert (text.count("profile quick, reduced"), text.count("these runs")) == (2, 1)
     assert set(re.findall(r'class="word">(.) ([a-z ]+)<', tables.agreement_table(study).data)) == set()
     assert "make report PROFILE=quick DATASET=cifar10 RETRAIN=1<" in pages.provenance(study).data
+
+
+def test_what_was_trained_again_stands_beside_its_records(monkeypatch, tmp_path):
+    monkeypatch.setenv("RETRAIN", "1")
+    study = replace(recorded_study("randomization", "quick"), store=RunStore(tmp_path))  # equal, on the same hardware
+    assert [name.partition(" ")[0] for name in pages.columns(study)] == ["recorded", "these"]
+    text = re.sub(r"<[^>]+>", "", tables.table1_variants(study).data + answers.criteria_table(study).data)
+    assert "recorded runs (profile quick" in text
+    assert "these runs (profile quick" in text
+    cover = answers.cover_table(study).data
+    assert "recorded runs (profile quick)" in cover
+    assert "these runs (profile quick)" in cover
 
 
 def test_the_command_says_what_else_was_asked():

@@ -95,7 +95,7 @@ def test_each_number_of_table_2_has_the_margin_of_its_kind():
     claim = "explicit_regularization"
     margins = against_paper(claim, world(claim), on_photographs=True).set_index("row")["margin"]
     of_training = margins.index.str.contains("training")
-    assert set(margins[of_training]) == {MARGINS["fit"].value}
+    assert set(margins[of_training]) == {MARGINS["training accuracy"].value}
     assert set(margins[~of_training]) == {MARGINS["accuracy"].value}
 
 

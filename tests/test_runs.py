@@ -159,6 +159,20 @@ def test_runs_frame(small_run):
     assert np.isinf(runs_frame([slow])[["overfit_time", "steps_to_overfit"]].iloc[0].astype(float)).all()
 
 
+def test_a_runs_row_has_its_last_and_its_best_epochs(small_run):
+    record = make_record(small_run)
+    bent = replace(record, history=record.history | {"train_accuracy": [0.2, 0.9, 0.8]})
+    (row,) = runs_frame([bent]).to_dict("records")
+    assert (row["running_train_accuracy"], row["best_test_top5_accuracy"]) == (0.8, 0.9)
+
+
+def test_another_runs_record_is_not_taken(store, small_run):
+    record, stranger = make_record(small_run), replace(small_run, seed=1)
+    store.save(record)
+    store.path(stranger, record.fingerprint).write_text(record.to_json())
+    assert store.load(stranger, record.fingerprint) is None
+
+
 def test_history_frame_counts_steps(small_run):
     frame = history_frame([make_record(small_run)])
     assert frame["step"].tolist() == [4, 8, 12]

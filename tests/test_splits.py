@@ -1,8 +1,10 @@
+import hashlib
+
 import pytest
 import torch
 
 from lib.config import InputError
-from lib.splits import Split, class_indices, stratified_order, stratified_subset
+from lib.splits import Split, class_indices, fingerprint, stratified_order, stratified_subset
 
 
 @pytest.mark.parametrize("size", [1, 100, 1000])
@@ -38,3 +40,9 @@ def test_classes_are_evenly_spaced():
     assert class_indices(None, 4) == class_indices(4, 4) == [0, 1, 2, 3]
     assert class_indices(4, 10) == [0, 2, 5, 7]
     assert class_indices(10, 1000) == list(range(0, 1000, 100))
+
+
+def test_a_fingerprint_is_of_every_array(colours):
+    arrays = [array for split in (colours.train, colours.test) for array in (split.images, split.labels)]
+    whole = b"".join(array.numpy().tobytes() for array in arrays)
+    assert fingerprint(colours.train, colours.test) == hashlib.sha256(whole).hexdigest()

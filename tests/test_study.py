@@ -10,8 +10,8 @@ from lib.claims import CLAIMS
 from lib.config import RECORDED, InputError
 from lib.experiments import claim_arms
 from lib.profiles import PHOTOGRAPHS, PROFILES, with_parameters
-from lib.runs import RunStore
-from lib.study import current_record, open_studies, open_study, recorded_study, run_counts, stored_records, trains
+from lib.runs import RunStore, current_record, stored_records
+from lib.study import open_studies, open_study, recorded_study, run_counts, trains
 from lib.training import train
 
 
@@ -162,12 +162,13 @@ def test_what_takes_days_is_read_and_not_trained_and_needs_no_data(profile, tmp_
 
 def test_auto_is_cifar10_without_a_look_for_it_where_all_its_runs_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setattr(study, "resolve_dataset", lambda name: f"{name} was looked for")
-    monkeypatch.setenv("STORE", str(RECORDED))
-    assert study.dataset_of(PROFILES["quick"], "auto", "cpu") == "cifar10"
-    monkeypatch.setenv("STORE", str(tmp_path))
-    assert study.dataset_of(PROFILES["quick"], "auto", "cpu") == "auto was looked for"
-    assert study.dataset_of(PROFILES["paper"], "auto", "cpu") == "cifar10"  # it only renders what is recorded
-    assert study.dataset_of(PROFILES["paper"], "auto", "cuda") == "auto was looked for"
+    monkeypatch.setenv("STORE", str(tmp_path / "another"))  # the store given is what counts
+    own, empty = RunStore(RECORDED), RunStore(tmp_path)
+    assert study.dataset_of(PROFILES["quick"], "auto", "cpu", own) == "cifar10"
+    assert study.dataset_of(PROFILES["quick"], "auto", "cpu", empty) == "auto was looked for"
+    assert study.dataset_of(PROFILES["quick"], "digits", "cpu", own) == "digits was looked for"
+    assert study.dataset_of(PROFILES["paper"], "auto", "cpu", empty) == "cifar10"  # it only renders what is recorded
+    assert study.dataset_of(PROFILES["paper"], "auto", "cuda", empty) == "auto was looked for"
 
 
 def test_with_retrain_it_is_trained(monkeypatch):

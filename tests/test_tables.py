@@ -4,6 +4,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import cells
 
 from lib import answers, tables
 from lib.study import recorded_study
@@ -106,3 +107,57 @@ def test_the_readings_of_fig_1c_are_the_recorded_runs_at_the_papers_size(quick):
     assert f"on labels corrupted like those trained on in {nearer} of " in text
     late = sum(math.isinf(row.relative_time) for row in tables.readings(full.frame).itertuples())
     assert (text.count("not overfit at every rate"), text.count("never")) == (late, 0)
+
+
+def test_each_column_of_the_agreement_has_its_own_numbers(quick):
+    study = quick["explicit_regularization"]
+    _, *rows = cells(tables.agreement_table(study).data)
+    shown, seen = {row[1]: row for row in rows}, set()
+    for full, own in zip(study.recorded.agreement.itertuples(), study.agreement.itertuples(), strict=True):
+        if full.source == "Table 1" and full.seeds > 1 and own.seeds:
+            row, says = shown[full.row], full.run_low <= full.paper <= full.run_high
+            assert row[3].startswith(f"{100 * full.ours:.2f} %")
+            assert row[9].startswith(f"{100 * own.ours:.2f} %")
+            assert ("has the paper's" in row[4], "does not" in row[4]) == (says, not says)
+            seen.add((says, full.ours != own.ours))
+    assert {(True, True), (False, True)} <= seen
+
+
+def test_an_interval_that_ends_beside_the_papers_value_says_so():
+    _, *rows = cells(tables.agreement_table(recorded_study("randomization")).data)
+    (row,) = [row for row in rows if row[1] == "time to overfit on gaussian over that on true labels"]
+    low, high = re.match(r"([\d.]+) to ([\d.]+): ", row[4]).groups()
+    assert ("by less than is shown" in row[4]) == ("does not" in row[4] and row[2] in (low, high))
+
+
+def test_ratios_are_ours_over_the_papers():
+    _, *rows = cells(tables.agreement_table(recorded_study("randomization")).data)
+    (row,) = [row for row in rows if row[1] == "steps to overfit on true labels"]
+    published, ours = (float(row[place].split()[0].replace(",", "")) for place in (2, 3))
+    assert float(re.search(r"times ([\d.]+)", row[5])[1]) == pytest.approx(ours / published, abs=0.01)
+
+
+def test_table_2s_parts_have_their_own_rows():
+    text = tables.table2(recorded_study("explicit_regularization", "quick", "tiny-imagenet")).data
+    assert "top-1 10.00 %, top-5 50.00 %" in " ".join(text.split())
+    printed = (("92.18 %", "99.21 %"), ("77.84 %", "93.92 %"), ("72.57 %", "91.31 %"))
+    for part, values in zip(text.split("<strong>")[1:], printed, strict=True):
+        assert set(values) <= {cell for row in cells(part) for cell in row}
+
+
+def test_where_the_paper_disagrees_with_itself_these_runs_have_their_own_column(quick):
+    study = quick["explicit_regularization"]
+    _, *rows = cells(tables.contradictions_table(study).data)
+    own = study.contradictions.set_index(["model", "group", "variant"])
+    ran = [
+        row for row in study.recorded.contradictions.itertuples() if (row.model, row.group, row.variant) in own.index
+    ]
+    compared = 0
+    for each in ran:
+        ours = own.loc[(each.model, each.group, each.variant)]
+        name = f"{tables.network_name(each.model, each.variant)}: "
+        if ours["seeds"]:
+            (row,) = [row for row in rows if row[0].startswith(name) and row[2] == each.group]
+            assert row[-2].startswith(f"{100 * ours['ours']:.2f} %")
+            compared += 1
+    assert compared

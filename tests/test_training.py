@@ -456,7 +456,8 @@ def test_cuda_graphs_serve_one_run_after_the_other(digits, small_run, model, mon
 
 @needs_cuda
 def test_cuda_stopped_within_an_epoch_loses_nothing(digits, small_run, tmp_path):
-    run, path = replace(small_run, dropout=0.5, precision="fp32"), tmp_path / "checkpoint.pt"
+    run = replace(small_run, dropout=0.5, precision="fp32", train_size=50)  # batches of 13 and of 12, a graph each
+    path = tmp_path / "checkpoint.pt"
     asked = iter([False] * 6 + [True])
     with pytest.raises(Interrupted):
         train(run, digits, "cuda", checkpoint=path, interrupted=lambda: next(asked))
@@ -474,10 +475,11 @@ def test_cuda_bf16_and_fp32_histories_agree(digits, small_run):
 @needs_cuda
 @pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda")])
 def test_a_run_goes_on_on_another_device(digits, small_run, tmp_path, first, then):
-    run, path = replace(small_run, model="inception", width=0.2, precision="fp32"), tmp_path / "checkpoint.pt"
+    run = replace(small_run, model="inception", width=0.2, precision="fp32", epochs=2)  # rounding grows with the steps
+    path = tmp_path / "checkpoint.pt"
     asked = iter([False] * 6 + [True])
     with pytest.raises(Interrupted):
         train(run, digits, first, checkpoint=path, interrupted=lambda: next(asked))
     resumed = train(run, digits, then, checkpoint=path)
     assert [made["device"] for made in resumed.provenance["earlier"]] == [first]
-    assert resumed.history["train_loss"] == pytest.approx(train(run, digits).history["train_loss"], rel=2e-2)
+    assert resumed.history["train_loss"] == pytest.approx(train(run, digits).history["train_loss"], rel=5e-3)
