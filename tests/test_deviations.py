@@ -303,3 +303,11 @@ def test_nothing_came_of_what_did_not_run(claim):
 def test_the_papers_values_beside_alexnets():
     assert _alexnets_in_the_paper("train_accuracy") == {"Table 1": pytest.approx(0.9982)}
     assert _alexnets_in_the_paper("relative_time") == {"Fig. 1b": pytest.approx(48 / 31, abs=0.01)}
+
+
+def test_table_4s_running_accuracy_is_told_where_table_4_is():
+    claim, what = "explicit_regularization", "training accuracy"
+    of = {data: deviations(claim, PAPER, data, runs_of(claim, PAPER, data)) for data in ("cifar10", "imagenet")}
+    ours = {data: rows.set_index("what")["ours"][what] for data, rows in of.items()}
+    assert ("Table 4" in ours["cifar10"], "Table 4" in ours["imagenet"]) == (True, False)
+    assert "0.045, times 0.970 after every epoch" in of["imagenet"].set_index("what")["ours"][LEARNING_RATE]
