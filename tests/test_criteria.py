@@ -156,3 +156,4 @@ def test_what_fails_is_named():
     criteria = pd.DataFrame({"criterion": ["a", "b", "c", "d"], "holds": ["yes", "no", "undecided", "no"]})
     assert tally(criteria) == "1 of 4 criteria hold, 2 failed (b; d), 1 undecided"
     assert tally(criteria[:1]) == "1 of 1 criteria hold"
+    assert tally(criteria.assign(holds="no")) == "0 of 4 criteria hold, 4 failed"
