@@ -230,8 +230,8 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
 
 def tally(criteria: pd.DataFrame) -> str:
-    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; which fail, where
-    they are no more than two: the criteria's own table has the others."""
+    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; which fail,
+    where they are no more than two: the criteria's own table has the others."""
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
     counts = criteria["holds"].value_counts()
     others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
