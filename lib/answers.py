@@ -49,7 +49,9 @@ def _cover_row(study: Study) -> dict[str, str]:
     basis = f", {mine['caveat']}" if mine["caveat"] else ""
     row = {
         "claim": f"{statement}<small>Headline: {mine['criterion']}: {mine['quantity']}{basis}</small>",
-        "verdict of these runs": word(study.verdict, f"<br><small>{tally(study.criteria)}</small>"),
+        "verdict of these runs": word(
+            study.verdict, f"<br><small>{tally(study.criteria, named=study.profile.is_result)}</small>"
+        ),
         "paper": "—" if pd.isna(mine["paper"]) else form(mine["paper"]),
     }
     for each in (study.recorded, study):
@@ -283,7 +285,7 @@ def _verdict_otherwise(study: Study) -> str:
     if criteria.equals(study.criteria):
         return ""
     found = verdict(criteria) if study.profile.is_result else study.verdict
-    return f"{study.claim.title} {found} ({tally(criteria)})"
+    return f"{study.claim.title} {found} ({tally(criteria, named=False)})"
 
 
 def _range(low: float, high: float, form: Callable[[float], str]) -> str:

@@ -229,15 +229,15 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
     return result if result.empty else result.assign(p_holm=holm(result["p"]))
 
 
-def tally(criteria: pd.DataFrame) -> str:
-    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; which fail,
-    where they are no more than two: the criteria's own table has the others."""
+def tally(criteria: pd.DataFrame, named: bool = True) -> str:
+    """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; named: and
+    which fails, where it is one. The criteria's own table has them all."""
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
     counts = criteria["holds"].value_counts()
     others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
     failed = criteria.loc[criteria["holds"] == "no", "criterion"]
-    if 0 < len(failed) <= 2:
-        others["no"] += f" ({'; '.join(failed)})"
+    if named and len(failed) == 1:
+        others["no"] += f" ({failed.iloc[0]})"
     return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others.values()])
 
 
