@@ -3,8 +3,6 @@
 To change a criterion or a margin is to add to VERSIONS, which the pages show.
 """
 
-import pandas as pd
-
 from lib import paper
 from lib.criteria import IMAGENET_CHANCE, PAPER_CHANCE, Margin
 from lib.words import in_points, percent
@@ -49,7 +47,9 @@ def _margins() -> dict[str, Margin]:
     gain = (imagenet["best_test_top1"] - imagenet["test_top1"]).min()
     places = paper.contradictions().query("model != 'inception_v3'").groupby("model")["value"]
     spread = places.max() - places.min()
-    ratios = pd.Series([steps["random labels"] / steps["true labels"] for steps in map(paper.steps_to_loss, LEVELS)])
+    least_ratio, most_ratio = sorted(
+        steps["random labels"] / steps["true labels"] for steps in map(paper.steps_to_loss, LEVELS)
+    )
     levels = f"as its undefined level of 'overfit' goes from a loss of {LEVELS[0]:g} to {LEVELS[1]:g}"
     return {
         "fitted": Margin(
@@ -86,11 +86,9 @@ def _margins() -> dict[str, Margin]:
         "order": Margin(0.1, "one swap of neighbours among five"),
         "failure": Margin(0.5, "most of our runs do as the paper's one did"),
         "largest": Margin(spread.max(), "the most by which the paper disagrees with itself about a network"),
-        "time factor": Margin(ratios.max() / ratios.min(), f"the paper's own ratio changes by this factor {levels}"),
-        "time": Margin((ratios.max() - ratios.min()) / 2, f"half of what the paper's own ratio changes by {levels}"),
-        "largest time": Margin(
-            ratios.max() - ratios.min(), f"the paper's own ratio changes by this difference {levels}"
-        ),
+        "time factor": Margin(most_ratio / least_ratio, f"the paper's own ratio changes by this factor {levels}"),
+        "time": Margin((most_ratio - least_ratio) / 2, f"half of what the paper's own ratio changes by {levels}"),
+        "largest time": Margin(most_ratio - least_ratio, f"the paper's own ratio changes by this difference {levels}"),
     }
 
 

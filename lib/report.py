@@ -160,10 +160,10 @@ def copy_records(store: RunStore, folder: Path) -> None:
     """Put the records beside the pages, the repository's own too, so that links hold wherever the report is taken."""
     copies = folder / COPIES
     shutil.rmtree(copies, ignore_errors=True)
-    for each in {each.root: each for each in (RunStore(RECORDED), store)}.values():  # they may be one
-        if each.root.is_dir():  # one that nothing was trained into is none
+    for root in dict.fromkeys((RECORDED, store.root)):  # they may be one
+        if root.is_dir():  # one that nothing was trained into is none
             ignored = shutil.ignore_patterns(".*", "*.partial")
-            shutil.copytree(each.root, folder / each.copies, ignore=ignored, dirs_exist_ok=True)
+            shutil.copytree(root, folder / RunStore(root).copies, ignore=ignored, dirs_exist_ok=True)
     for path in copies.rglob("*.json"):
         if not current_record(path):
             path.unlink()  # of another recipe: no page shows it

@@ -264,11 +264,10 @@ def dataset_of(profile: Profile, dataset: str, device: str, store: RunStore) -> 
     Raises:
         InputError: unknown name, or damaged data.
     """
-    if dataset != "auto":
-        return resolve_dataset(dataset)
-    cifar10 = runs_of(arms_of("cifar10"), profile, "cifar10")
-    if not trains(profile, device) or all_recorded(cifar10, "cifar10", store):
-        return "cifar10"
+    if dataset == "auto":
+        runs = runs_of(arms_of("cifar10"), profile, "cifar10")
+        if not trains(profile, device) or all_recorded(runs, "cifar10", store):
+            return "cifar10"
     return resolve_dataset(dataset)
 
 
