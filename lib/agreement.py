@@ -26,7 +26,7 @@ from lib.claims import (
     with_test_errors,
 )
 from lib.criteria import MIN_SEEDS, PAPER_CHANCE, Margin
-from lib.experiments import TRAINING_VARIANTS, UNREGULARIZED, group_of
+from lib.experiments import ACROSS_CHANNELS, TRAINING_VARIANTS, UNREGULARIZED, group_of
 from lib.margins import MARGINS
 from lib.profiles import V3
 from lib.runs import OVERFIT_LOSS, Record
@@ -39,6 +39,7 @@ from lib.statistics import (
     proportion_interval,
     rank_correlation,
 )
+from lib.words import number
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
     ("train_top1", "train_accuracy", "training top-1"),
@@ -183,6 +184,14 @@ def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
         yield Row("Table 1", text, (group, row.model), values, getattr(row, column), margin, note=note)
 
 
+def _across_channels(frame: pd.DataFrame, name: str, true: pd.Series) -> str:
+    """How many times as many steps as unchanged images those take whose values move across channels; '' where no such
+    runs are asked for or recorded."""
+    steps = arm(frame, group_of("randomizations", ACROSS_CHANNELS), name, "inception", "steps_to_overfit")
+    ratio = (steps / true).mean()
+    return "" if math.isnan(ratio) else f"{ACROSS_CHANNELS}: {number(ratio)}"
+
+
 def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     source, runs, factor = "Fig. 1a", ("randomizations", "inception"), MARGINS["time factor"]
     steps = paper.steps_to_loss(OVERFIT_LOSS)
@@ -194,7 +203,8 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
     yield Row(source, "steps to overfit on true labels", runs, values, steps["true labels"], factor, "ratio")
     for name, ratio in (steps / steps["true labels"]).drop("true labels").items():
         text, longer = f"time to overfit on {name} over that on true labels", np.log(times[name])
-        yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio))
+        note = _across_channels(frame, name, values)
+        yield Row(source, text, runs, times[name], ratio, factor, "ratio", longer, math.log(ratio), note)
     for row in paper.table1().query("labels == 'random'").itertuples():
         group = "random labels"
         train, test = _accuracies(frame, row._replace(arm=group), group)
@@ -246,13 +256,15 @@ def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
         adds = test.values - arm(frame, row.group, "none", row.model, "test_accuracy")
         yield train
         yield replace(test, contrast=adds, paper_contrast=row.test_accuracy - plain[row.model])
+    noise = paper.table1().query("labels == 'random'").set_index("model")["group"]
     for row in paper.table4().itertuples():
         column, label, runs = paper.table4_column(row.arm), MODEL_NAMES[row.model], (row.group, row.model)
         values = arm(frame, row.group, row.arm, row.model, column)
         if math.isnan(row.train_accuracy):
             fitted = (values >= MARGINS["fitted"].value).where(values.notna()).astype(float)
             text = f"{label}, {row.arm} on random labels: share of runs that fit (the paper's did not)"
-            yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"], "share")
+            note = unfitted(rows_of(frame, noise[row.model], "none", row.model), "without it")
+            yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"], "share", note=note)
         else:
             text = f"{label}, {row.arm} on random labels: {COLUMNS[column]}"
             yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["training accuracy"])

@@ -13,12 +13,18 @@ import pandas as pd
 
 from lib import paper
 from lib.criteria import Comparison, Criterion, Margin
-from lib.experiments import CORRUPTION_MODELS
+from lib.experiments import CORRUPTION_MODELS, NOISE_OF_FIG_1C, TRAINING_VARIANTS, group_of
 from lib.margins import MARGINS
 from lib.runs import OVERFIT_LOSS
 from lib.splits import SPLITS
-from lib.statistics import mean_interval, rank_correlation, rank_correlation_range, ratio_interval
-from lib.words import count, in_points
+from lib.statistics import (
+    mean_interval,
+    rank_correlation,
+    rank_correlation_range,
+    ratio_interval,
+    remaining_share,
+)
+from lib.words import count, in_points, interval, percent
 
 ACCURACIES = [f"{split}_accuracy" for split in SPLITS]
 COLUMNS = {"train_accuracy": "training accuracy", "test_accuracy": "test accuracy"}
@@ -62,10 +68,16 @@ def rows_of(frame: pd.DataFrame, group: str, name: str, model: str) -> pd.DataFr
     return frame[(frame["group"] == group) & (frame["arm"] == name) & (frame["model"] == model)]
 
 
+IMAGES = ["train_size", "exact_only", "validation_size"]  # settings that decide which images are trained on
+
+
 def share_batches(*arms: pd.DataFrame) -> bool:
     """Whether arms of one seed see the same images in the same batches."""
-    settings = pd.concat(arms)[["width", "train_size", "exact_only", "validation_size", "batch_size"]]
-    return len(settings.astype(float).drop_duplicates()) == 1
+    return _same([*IMAGES, "width", "batch_size"], arms)
+
+
+def _same(settings: list[str], arms: Iterable[pd.DataFrame]) -> bool:
+    return len(pd.concat(arms)[settings].astype(float).drop_duplicates()) == 1
 
 
 def fits(
@@ -76,10 +88,12 @@ def fits(
     margin: Margin = MARGINS["fitted"],
     headline: bool = False,
     column: str = "train_accuracy",
+    caveat: str = "",
 ) -> Criterion:
     """The criterion that training accuracies, final or running, reach a margin in each seed."""
     bounds = margin.value, math.inf
-    return Criterion(what, COLUMNS[column], runs, values, margin.why, *bounds, published, headline=headline)
+    how = {"headline": headline, "caveat": caveat}
+    return Criterion(what, COLUMNS[column], runs, values, margin.why, *bounds, published, **how)
 
 
 def at_chance(
@@ -95,8 +109,8 @@ def at_chance(
     """The criterion that values are those of guessing, on average within a margin; unsettled: by unfitted runs, which
     might as well have learned nothing at all."""
     bounds = chance - margin.value, chance + margin.value
-    interval = mean_interval(values)
-    return Criterion(what, quantity, runs, values, margin.why, *bounds, published, interval, unsettled=unsettled)
+    mean = mean_interval(values)
+    return Criterion(what, quantity, runs, values, margin.why, *bounds, published, mean, unsettled=unsettled)
 
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
@@ -111,11 +125,23 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     for model, label in [(model, name) for model, name in MODEL_NAMES.items() if model in table1.index]:
         train, test = (arm(frame, group, group, model, f"{split}_accuracy") for split in SPLITS)
         if model != "inception":
-            yield fits(f"{label} fits random labels", (group, model), train, table1["train_accuracy"][model])
+            published, caveat = table1["train_accuracy"][model], _fits_otherwise(frame, NOISE_OF_FIG_1C, group, model)
+            yield fits(f"{label} fits random labels", (group, model), train, published, caveat=caveat)
         what, published = f"{label} trained on random labels is at chance", table1["test_accuracy"][model]
         unsettled = unfitted(rows_of(frame, group, group, model))
         yield at_chance(what, COLUMNS["test_accuracy"], test, chance, published, (group, model), unsettled)
     yield from _criteria_of_times(frame)
+
+
+def _fits_otherwise(frame: pd.DataFrame, comparison: str, name: str, model: str) -> str:
+    """In how many runs on random labels, the arm of this name, a network fits with each of TRAINING_VARIANTS, which no
+    criterion takes; '' where none ran."""
+    parts = []
+    for variant in TRAINING_VARIANTS:
+        values = arm(frame, group_of(comparison, variant), name, model, "train_accuracy").dropna()
+        fitted = (values >= MARGINS["fitted"].value).sum()
+        parts += [f"{variant} {fitted} of {count(len(values), 'seed')}"] if len(values) else []
+    return f"random labels fitted with other settings: {', '.join(parts)}" if parts else ""
 
 
 def times_to_overfit(frame: pd.DataFrame) -> pd.DataFrame:
@@ -175,17 +201,18 @@ def _ratios(times: pd.Series, others: pd.Series, settled_above: bool = True) -> 
 
 def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
     errors, times = paper.fig1c(), paper.fig1b()
-    frame = frame[frame["group"] == "corruption"]
+    curves = frame[frame["group"] == "corruption"]
     for model in CORRUPTION_MODELS:
-        label, rows, runs = MODEL_NAMES[model], frame[frame["model"] == model], ("corruption", model)
-        for what, column, curves, sign in (
+        label, rows, runs = MODEL_NAMES[model], curves[curves["model"] == model], ("corruption", model)
+        for what, column, published, sign in (
             ("test error", "test_accuracy", errors, -1),
             ("time to overfit", "overfit_time", times, 1),
         ):
             headline = (model, what) == ("inception", "test error")
-            yield _grows(f"{label}: {what}", runs, rows, column, sign, curves[curves["model"] == model], headline)
+            yield _grows(f"{label}: {what}", runs, rows, column, sign, published[published["model"] == model], headline)
         least = rows.groupby("seed")["train_accuracy"].apply(_least_fit)
-        yield fits(f"{label} fits at every corruption rate, its least", runs, least)
+        caveat = _fits_otherwise(frame, "corruption", "1", model)
+        yield fits(f"{label} fits at every corruption rate, its least", runs, least, caveat=caveat)
         reference = errors[(errors["model"] == model) & (errors["corruption"] == 1)]["test_error"].iloc[0]
         what, noise = f"{label} is at chance at full corruption", rows_of(frame, "corruption", "1", model)
         error = 1 - arm(frame, "corruption", "1", model, "test_accuracy")
@@ -271,6 +298,10 @@ def compare(
     if paired:  # what is said of it is said of the pairs
         values = [each.where(values[0].notna() & values[1].notna()) for each in values]
     more |= fitting(*rows, chance, trained, names, margins)
+    if not paired and _same(IMAGES, rows) and rows[0]["train_size"].notna().any():  # a part of its own for each seed
+        share = remaining_share(*(each.reindex(values[0].index) for each in values), chance, paired=True)
+        told = f"the seeds in pairs, which share images: {interval(share.low, share.high, percent)}"
+        more["caveat"] = "; ".join(filter(None, (more["caveat"], told if math.isfinite(share.low) else "")))
     return Comparison(text, runs, *values, paired, margin, paper_on, paper_off, without=names[1], **more)
 
 

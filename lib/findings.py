@@ -128,14 +128,15 @@ def _nearest_reading(distances: pd.DataFrame) -> str:
 
 def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
     """At how many rates of corruption every seed came to overfit, after how long at the least and the greatest, and how
-    far the relative times lie from the paper's: of the seeds that ran at every rate, or seeds would pass for rates."""
+    far the relative times lie from the paper's: of the seeds that ran at every rate recorded, or seeds would pass for
+    rates."""
     times = rows.pivot(index="seed", columns="label_corruption", values="overfit_time").astype(float).dropna()
     what = f"{MODEL_NAMES[model]} with {rows['decay'].iloc[0]:g}"
     if times.empty:
-        return f"{what}: no seed ran at every rate"
+        return f"{what}: no seed ran at every rate recorded"
     means = times.mean()
     reached = means[np.isfinite(means)]
-    seeds = f"{count(len(times), 'seed')} that ran at every rate"
+    seeds = f"{count(len(times), 'seed')} that ran at every rate recorded"
     text = f"{what} ({seeds}) overfits in every seed at {len(reached)} of {len(means)} rates"
     if len(reached):
         ends = sorted({reached.index[0], reached.index[-1]})

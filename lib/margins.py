@@ -86,7 +86,10 @@ def _margins() -> dict[str, Margin]:
         "order": Margin(0.1, "one swap of neighbours among five"),
         "failure": Margin(0.5, "most of our runs do as the paper's one did"),
         "largest": Margin(spread.max(), "the most by which the paper disagrees with itself about a network"),
-        "time factor": Margin(most_ratio / least_ratio, f"the paper's own ratio changes by this factor {levels}"),
+        "time factor": Margin(
+            most_ratio / least_ratio,
+            f"a time to overfit is no better defined than this: the paper's own ratio changes by this factor {levels}",
+        ),
         "time": Margin((most_ratio - least_ratio) / 2, f"half of what the paper's own ratio changes by {levels}"),
         "largest time": Margin(most_ratio - least_ratio, f"the paper's own ratio changes by this difference {levels}"),
     }

@@ -80,7 +80,7 @@ def caption(studies: Sequence[Study]) -> str:
     sides = f"Left: {'; right: '.join(of)}" if len(of) > 1 else f"From {next(iter(of))}"
     text = f"{sides}. Loss: each line is a run."
     if "label_corruption" in {study.claim.name for study in studies}:
-        text += " Test error: lines are means over the seeds that ran at every rate, markers are seeds"
+        text += " Test error: lines are means over the seeds that ran at every rate recorded, markers are seeds"
         text += f"{''.join(f'; {told}' for told in unfit)}."
     return text
 

@@ -216,6 +216,28 @@ def test_a_run_that_fits_where_the_papers_failed_is_told():
     assert told[["ours", "verdict"]].iloc[0].tolist() == [1.0, "inconclusive"]  # three runs do not say what most do
 
 
+def test_a_failure_with_weight_decay_says_whether_there_was_one_without():
+    rows = world("explicit_regularization")
+    plain = (rows["group"] == "Table 1, random labels") & (rows["model"] == "alexnet")
+    rows.loc[plain, "train_accuracy"] = rows["seed"].map({0: 0.1, 1: 1.0, 2: 1.0})
+    table4 = against_paper("explicit_regularization", rows).query("source == 'Table 4' and note != ''")
+    assert list(table4["note"]) == ["without it: unfitted at the end in 1 of 3 seeds"]
+    assert table4["row"].str.startswith("AlexNet, weight decay").all()
+
+
+def test_times_of_pixels_that_move_across_channels_stand_beside_the_others():
+    rows = world("randomization")
+    across, names = rows["variant"] == "across channels", {"random pixels": 8.0, "shuffled pixels": 6.0}
+    true = rows["group"].eq("randomizations") & (rows["arm"] == "true labels")
+    rows.loc[true, "steps_to_overfit"] = 4.0
+    rows.loc[across, "steps_to_overfit"] = rows["arm"].map(names)
+    told = against_paper("randomization", rows).query("note != ''")
+    assert dict(zip(told["row"].str.extract("on (.*?) over")[0], told["note"], strict=True)) == {
+        "random pixels": "across channels: 2",
+        "shuffled pixels": "across channels: 1.5",
+    }
+
+
 def test_without_runs_nothing_is_said():
     for claim in ROWS:
         rows = arms_frame(claim_arms(claim, PROFILES["paper"], "cifar10"), [])

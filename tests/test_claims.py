@@ -151,6 +151,18 @@ def test_networks_that_did_not_fit_random_labels_may_be_at_chance_for_want_of_tr
     assert len(failing) == 2  # that it fits, too
 
 
+@pytest.mark.parametrize("claim", ["randomization", "label_corruption"])
+def test_networks_that_fit_random_labels_with_other_settings_are_told_of(claim):
+    rows = arms_frame(claim_arms(claim, PROFILES["paper"], "cifar10"), [])
+    noise = (rows["model"] == "alexnet") & (rows["label_corruption"] == 1)
+    rows.loc[noise & (rows["variant"] == "tutorial weights"), "train_accuracy"] = 1.0
+    rows.loc[noise & (rows["variant"] == "slower decay") & (rows["seed"] > 0), "train_accuracy"] = rows["seed"] / 2
+    criteria = criteria_frame(CLAIMS[claim].criteria(rows, CHANCE)).set_index("criterion")["caveat"]
+    told = criteria[criteria.str.contains("other settings")]
+    assert [name.partition(" fits")[0] for name in told.index] == ["AlexNet"]
+    assert told.iloc[0].endswith("other settings: slower decay 1 of 2 seeds, tutorial weights 3 of 3 seeds")
+
+
 def test_test_errors_of_networks_that_did_not_fit_grow_undecidedly():
     unfitted = set_where("train_accuracy", 0.7, model="mlp_1x512", arm="0.5")
     rows = spoiled("label_corruption", unfitted)[0].set_index("criterion")[["holds", "unsettled"]]
@@ -309,6 +321,21 @@ def test_the_best_of_many_epochs_is_not_tested_for_being_as_good_as_the_last():
     assert found.loc[best, "p"].isna().all()
     assert found.loc[~best, "p"].notna().all()
     assert best.sum() == 3
+
+
+def test_pairs_that_share_images_but_not_batches_are_told_of():
+    rows = frame("implicit_regularization").query("group == 'optimizer' and model == 'alexnet' and seed == 0")
+    rows = pd.concat([rows.assign(seed=seed) for seed in range(3)])
+    on, off = ("optimizer", "SGD", "alexnet"), ("optimizer", "full-batch gradient descent", "alexnet")
+    for name, values in {on[1]: [0.50, 0.60, 0.70], off[1]: [0.46, 0.55, 0.64]}.items():
+        rows.loc[rows["arm"] == name, "test_accuracy"] = values
+    # of the pairs 0.04, 0.05 and 0.06: 0.05 +- 4.303 * 0.01 / sqrt(3), over 0.6 - 0.1
+    assert (
+        compare(rows, CHANCE, "", on, off).caveat == "the seeds in pairs, which share images: 85.03\xa0% to 94.97\xa0%"
+    )
+    whole = rows.assign(train_size=math.nan)
+    assert compare(whole, CHANCE, "", on, off).caveat == ""  # all seeds have the same images
+    assert compare(rows, CHANCE, "", on, ("optimizer", "Adam", "alexnet")).caveat == ""  # it is of the pairs already
 
 
 def test_batches_are_shared_only_where_their_size_is_the_same():

@@ -148,20 +148,18 @@ def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_see
     runs = runs_of("label_corruption", PAPER, key="k", train_accuracy=1.0, overfit_time=time)
     text = found("label_corruption", DECAY, runs)
     first = "2 of 11 rates, after 21.0 epochs at 0 and after 22.0 epochs at 0.1"
-    assert f"MLP 1x512 with 0.95 (3 seeds that ran at every rate) overfits in every seed at {first}" in text
+    assert f"MLP 1x512 with 0.95 (3 seeds that ran at every rate recorded) overfits in every seed at {first}" in text
     other = "11 of 11 rates, after 21.0 epochs at 0 and after 31.0 epochs at 1, and "
-    assert f"MLP 1x512 with 0.98 (3 seeds that ran at every rate) overfits in every seed at {other}" in text
+    assert f"MLP 1x512 with 0.98 (3 seeds that ran at every rate recorded) overfits in every seed at {other}" in text
     assert text.count("from Fig. 1b's") == 2  # both networks
     clean = found("label_corruption", DECAY, runs[runs["label_corruption"] == 0])
-    assert (
-        "MLP 1x512 with 0.95 (3 seeds that ran at every rate) overfits in every seed at 1 of 1 rates, after 21.0 epochs"
-        in clean
-    )
+    first = "1 of 1 rates, after 21.0 epochs"
+    assert f"MLP 1x512 with 0.95 (3 seeds that ran at every rate recorded) overfits in every seed at {first}" in clean
     some = found("label_corruption", DECAY, runs[(runs["seed"] < 2) | (runs["label_corruption"] < 1)])
     fewer = "11 of 11 rates, after 20.5 epochs at 0 and after 30.5 epochs at 1, and "
-    assert f"MLP 1x512 with 0.98 (2 seeds that ran at every rate) overfits in every seed at {fewer}" in some
+    assert f"MLP 1x512 with 0.98 (2 seeds that ran at every rate recorded) overfits in every seed at {fewer}" in some
     apart = runs[(runs["seed"] == 0) != (runs["label_corruption"] > 0)]
-    assert "MLP 1x512 with 0.98: no seed ran at every rate" in found("label_corruption", DECAY, apart)
+    assert "MLP 1x512 with 0.98: no seed ran at every rate recorded" in found("label_corruption", DECAY, apart)
 
 
 @pytest.mark.parametrize("claim", ["label_corruption", "explicit_regularization"])
