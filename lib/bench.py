@@ -212,7 +212,8 @@ class Clock:
 
 
 def _peak_memory(device: str) -> float:
-    """Of this process and those it started; of the GPU where it works on one."""
+    """Bytes at most, of this process and those it started, in which what they share counts for each; of the GPU where
+    it works on one."""
     if device == "cuda":
         return torch.cuda.max_memory_reserved()
     processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]

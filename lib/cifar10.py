@@ -18,7 +18,7 @@ from filelock import FileLock
 from PIL import Image
 
 from lib.config import CACHE, InputError
-from lib.files import NoData, download, make_room, save, shards
+from lib.files import download, make_room, save, shards
 from lib.sources import hub_layout
 from lib.splits import SPLITS, Dataset, Split, fingerprint
 
@@ -41,7 +41,8 @@ def cifar10(root: Path) -> Dataset:
         InputError: damaged files, or no room for the cache.
         NoData: there is none, and none can be downloaded; the message lists what was tried.
     """
-    return cifar10_on_disk(root) or _cached([_download(root)], _archive)
+    sought = f"CIFAR-10 is not to be had. Tried {root}/cifar-10-batches-py, {root}/{ARCHIVE}, {root}/cifar10/*.parquet"
+    return cifar10_on_disk(root) or _cached([download(MIRRORS, root, ARCHIVE, ARCHIVE_MD5, sought)], _archive)
 
 
 def cifar10_on_disk(root: Path) -> Dataset | None:
@@ -117,20 +118,12 @@ def _read_shard(path: Path) -> tuple[Split, torch.Tensor]:
         images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB")) for data in encoded])
         labels = torch.tensor(table["label"].to_pylist())
         exact = table["exact"].to_pylist() if "exact" in table.column_names else [True] * len(labels)
+        if images.shape[1:] != (32, 32, 3) or not 0 <= labels.min() <= labels.max() < len(CLASSES):
+            raise ValueError("its images are not all of 32x32 pixels, or its labels not from 0 to 9")
     return Split(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels), torch.tensor(exact)
 
 
 READERS = {_extracted: _read_extracted, _archive: _read_archive, _parquet: _read_parquet}
-
-
-def _download(root: Path) -> Path:
-    try:
-        return download(MIRRORS, root, ARCHIVE, ARCHIVE_MD5)
-    except NoData as error:
-        raise NoData(
-            f"CIFAR-10 is not to be had. Tried {root}/cifar-10-batches-py, {root}/{ARCHIVE}, "
-            f"{root}/cifar10/*.parquet, {error}. Set DATA_ROOT to a folder that holds one of these."
-        ) from error
 
 
 def _decode(files: list[Path], find: Callable[[Path], list[Path]], cache: Path) -> None:

@@ -13,7 +13,14 @@ import pandas as pd
 
 from lib import paper
 from lib.criteria import Comparison, Criterion, Margin
-from lib.experiments import CORRUPTION_MODELS, NOISE_OF_FIG_1C, TRAINING_VARIANTS, group_of
+from lib.experiments import (
+    CORRUPTION_MODELS,
+    HELD_OUT,
+    NOISE_OF_FIG_1C,
+    TRAINING_VARIANTS,
+    UNREGULARIZED,
+    group_of,
+)
 from lib.margins import MARGINS
 from lib.runs import OVERFIT_LOSS
 from lib.splits import SPLITS
@@ -256,7 +263,7 @@ def _never(curves: Iterable[tuple[pd.Series, pd.Series]], margin: float) -> str:
 
 
 def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:
-    group = "Table 1, true labels"
+    group = UNREGULARIZED[0]
     published = paper.table1().query("labels == 'true'").set_index(["model", "arm"])[ACCURACIES]
     for model, rows in frame[frame["group"] == group].groupby("model", sort=False):
         for name in [name for name in dict.fromkeys(rows["arm"]) if name != "none"]:
@@ -368,7 +375,7 @@ def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Compar
     fig2b = dict(iter(paper.fig2b().query("split == 'test'").groupby("model")))
     for model in CORRUPTION_MODELS:
         last, best, chosen = (
-            arm(frame, "early stopping", "one tenth held out", model, f"{name}_test_accuracy")
+            arm(frame, "early stopping", HELD_OUT, model, f"{name}_test_accuracy")
             for name in ("last", "best", "early_stopped")
         )
         label, margin, curve = MODEL_NAMES[model], MARGINS["no gain"], fig2b.get(model)

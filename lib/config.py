@@ -35,9 +35,21 @@ def from_environment(name: str, default: str) -> str:
 
 
 def path_from_environment(name: str, default: str) -> Path:
-    """A folder named by an environment variable; relative paths start at the repository's root,
-    wherever the process runs (notebooks run in their own folder)."""
-    return (ROOT / Path(from_environment(name, default)).expanduser()).resolve()
+    """A folder named by an environment variable; relative paths start at the repository's root, wherever the process
+    runs (notebooks run in their own folder); errors as folder_of's."""
+    return folder_of(from_environment(name, default), ROOT)
+
+
+def folder_of(text: str, start: Path) -> Path:
+    """A folder by its name; relative ones start at `start`.
+
+    Raises:
+        InputError: ~ of an unknown user, or a character that no name has.
+    """
+    try:
+        return (start / Path(text).expanduser()).resolve()
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"{text!r} is no name of a folder: {error}") from error
 
 
 def from_notebooks(path: Path) -> str:
@@ -59,14 +71,23 @@ def retrains() -> bool:
     return one_of("RETRAIN", from_environment("RETRAIN", "0"), ("0", "1")) == "1"
 
 
-def store_root(given: Path | None = None) -> Path:
+def is_offline() -> bool:
+    """Whether nothing is to be downloaded: OFFLINE=1.
+
+    Raises:
+        InputError: OFFLINE is neither 0 nor 1.
+    """
+    return one_of("OFFLINE", from_environment("OFFLINE", "0"), ("0", "1")) == "1"
+
+
+def store_root(given: str = "") -> Path:
     """Folder of the records: the one given, else STORE; those of RETRAIN=1 have one of their own.
 
     Raises:
-        InputError: RETRAIN=1 with the repository's own records as the store.
+        InputError: RETRAIN=1 with the repository's own records as the store, or no name of a folder.
     """
     default = path_from_environment("STORE", str(RETRAINED if retrains() else RECORDED))
-    store = given.expanduser().resolve() if given else default
+    store = folder_of(given, Path.cwd()) if given else default
     if retrains() and store == RECORDED:
         raise InputError(f"RETRAIN=1 trains beside the records in {RECORDED}: name another STORE, or none")
     return store
@@ -118,16 +139,28 @@ def parse_parameter(text: str) -> tuple[str, object]:
         raise InputError(f"parameter {text!r} is not of the form name=value")
     try:
         return name.strip(), json.loads(value)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # not JSON, a number too long, lists too deep
         return name.strip(), value
 
 
+def ends() -> list[int]:
+    """The signals that ask to end: Ctrl-C, a kill and a closed terminal, unless that is to be ignored (nohup)."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    return numbers
+
+
 def run_command(main: Callable[[], int]) -> int:
-    """Run a command line: a wrong input or a full disk is one line on stderr and exit status 2, no traceback; Ctrl-C
-    or a kill is one line and 130."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a kill ends as gently as Ctrl-C
+    """Run a command line: a wrong input or a full disk is one line on stderr and exit status 2, no traceback; Ctrl-C,
+    a kill or a closed terminal is one line and 130; where nobody reads on, 141 as for other programs."""
+    for number in ends():
+        signal.signal(number, signal.default_int_handler)  # they end as gently as Ctrl-C
     try:
         return main()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be written there is dropped
+        return 141
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

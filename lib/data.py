@@ -4,13 +4,14 @@ Every data set has the same form, so all that follows works on each of them. sci
 stand in where CIFAR-10 cannot be had.
 """
 
+import contextlib
 import sys
 
 import torch
 import torch.nn.functional as F
 
 from lib.cifar10 import cifar10, cifar10_on_disk
-from lib.config import data_root, one_of
+from lib.config import InputError, data_root, one_of
 from lib.files import NoData
 from lib.imagenet import SIZES, photographs
 from lib.splits import Dataset, Split, fingerprint, stratified_order
@@ -34,8 +35,8 @@ def load_dataset(name: str, classes: int | None = None) -> Dataset:
             all.
 
     Raises:
-        InputError: unknown name, damaged data, no room for the decoded images, or a number of classes that is not
-            between 2 and those there are.
+        InputError: unknown name, damaged data, no room for the decoded images, a wrong IMAGE_SIZE, or a number of
+            classes that is not between 2 and those there are.
         NoData: a data set by name, and none to be had.
     """
     name = resolve_dataset(name)
@@ -45,19 +46,17 @@ def load_dataset(name: str, classes: int | None = None) -> Dataset:
 
 
 def at_hand(name: str) -> Dataset | None:
-    """CIFAR-10 where it lies under DATA_ROOT, without a download; None where it does not, and for all other data sets.
-
-    Raises:
-        InputError: damaged data, or no room for the decoded images.
-    """
-    return cifar10_on_disk(data_root()) if name == "cifar10" else None
+    """CIFAR-10 where it lies whole under DATA_ROOT, without a download; None where it does not, and for all other data
+    sets."""
+    with contextlib.suppress(InputError):  # pictures are worth no error
+        return cifar10_on_disk(data_root()) if name == "cifar10" else None
 
 
 def resolve_dataset(name: str) -> str:
     """One of DATASETS; for 'auto' 'cifar10', downloaded if need be, or 'digits', and says so if it cannot be had.
 
     Raises:
-        InputError: unknown name, or damaged data.
+        InputError: unknown name, damaged data, or no room for the decoded images.
     """
     if one_of("dataset", name, DATASETS) == "auto":
         try:

@@ -110,10 +110,8 @@ def _size(profile: Profile, dataset: str, claim: str) -> Iterator[Row]:
             "subset for every seed", "two CPU cores", "lower test accuracy on true labels; fewer steps before the "
             "learning rate has decayed, in which what is slow to fit may not",
         )  # fmt: skip
-    tested = {sizes.test: ""} if sizes.test else {}
-    for model, each in own.items():
-        tested.setdefault(each.test, []).append(MODEL_NAMES[model])
-    for test, names in tested.items():
+    for test in dict.fromkeys(each.test for each in (sizes, *own.values()) if each.test):
+        names = [MODEL_NAMES[model] for model, each in own.items() if each.test == test != sizes.test]
         whose = f" of {' and '.join(names)}" if names else ""
         yield (
             "test images", f"{IMAGES[papers]['test']:,}", f"{test:,} after every epoch{whose}, all at the end",

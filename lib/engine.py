@@ -50,7 +50,8 @@ State = dict[str, Tensor]
 
 
 def plan(run: Run) -> Run:
-    """The run without what may differ between the runs of one engine; equal plans can share an engine."""
+    """The run without what may differ between the runs of one engine; equal plans can share an engine, on photographs
+    if their pixels are changed alike, too (no claim changes them there)."""
     free = {"seed": 0, "label_corruption": 0.0, "weight_decay": 0.0, "pixels": "original", "across_channels": False}
     free |= {"initialization": Run.initialization}  # the weights come with each run's state
     schedule = {"learning_rate": 0.0, "decay": 1.0, "epochs": 1, "stop_when_fitted": False}

@@ -36,6 +36,7 @@ VARIANTS = {  # other settings, which the paper has or may have had: for which n
     PAPERS_RATE: (("inception_no_bn",), {"learning_rate": 0.1}),  # which it gives for Inception, either way
 }
 TRAINING_VARIANTS = (SLOWER, DEFAULT_LRN, TUTORIAL_WEIGHTS)  # of Fig. 1b-c's networks and training, not of images
+HELD_OUT = "one tenth held out"  # arm: images for early stopping, one of profiles.VALIDATION_SHARE
 DATA_CONTROL, CONTROL_MODEL = "data control", "mlp_1x512"  # group and network: without images that are not bit-exact
 CORRUPTION_MODELS = ("inception", "alexnet", "mlp_1x512")
 NOISE_OF_FIG_1C = "Fig. 1c at rate 1"  # group: random labels, with TRAINING_VARIANTS beside it
@@ -186,7 +187,7 @@ def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
         for model in CORRUPTION_MODELS:
             run = replace(base_run(profile, dataset, model, seed), stop_when_fitted=False)
             run = replace(run, validation_size=profile.held_out(run.model, dataset))
-            yield Arm("early stopping", "one tenth held out", run)
+            yield Arm("early stopping", HELD_OUT, run)
         for model, setting in profile.large_steps.items():
             run = base_run(profile, dataset, model, seed)
             yield Arm("optimizer", "SGD", run)

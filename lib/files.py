@@ -1,5 +1,6 @@
 """Files of data sets and checkpoints: downloaded and checked, with room made for them, written whole or not at all."""
 
+import errno
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
-from lib.config import InputError
+from lib.config import InputError, is_offline
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT = 20.0  # seconds without a byte
@@ -22,17 +23,22 @@ class NoData(InputError):
     """The data set is neither here nor to be downloaded."""
 
 
-def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
+def download(urls: Sequence[str], folder: Path, name: str, md5: str, sought: str) -> Path:
     """Download a file into the folder, from the first of its mirrors that serves it intact.
 
     It gets its name once it is whole: what an interrupted download leaves is begun anew. Processes take turns, and
     those that waited find the file.
 
+    sought: what is not to be had, and where it was looked for, for the message.
+
     Raises:
-        NoData: none does; the message lists what was tried.
+        NoData: none does, or OFFLINE=1; the message lists what was tried.
+        InputError: the disk is full.
     """
     from torchvision.datasets.utils import check_integrity, download_url
 
+    if is_offline():
+        raise NoData(f"{sought}; with OFFLINE=1 nothing is downloaded")
     tried = []
     default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent host would hang for ever
@@ -48,15 +54,18 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str) -> Path:
                     try:
                         download_url(url, str(folder), partial.name, md5)
                         return partial.replace(folder / name)
-                    except (OSError, HTTPException, RuntimeError) as error:  # no connection, a cut one, a wrong md5
+                    except (OSError, HTTPException, RuntimeError) as error:
                         partial.unlink(missing_ok=True)
-                        problem = one_line(error)
+                        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no other mirror helps
+                            raise InputError(f"{folder} has no room for {name}") from error
+                        is_sent = isinstance(error, RuntimeError)  # torchvision's, of a wrong md5
+                        problem = "what it sends is cut off or another file" if is_sent else one_line(error)
                 tried.append(f"{url} ({problem})")
     except OSError as error:
         tried.append(f"cannot write to {folder} ({one_line(error)})")
     finally:
         socket.setdefaulttimeout(default_timeout)
-    raise NoData(", ".join(tried))
+    raise NoData(f"{sought}, {', '.join(tried)}. Set DATA_ROOT to a folder that holds one of these.")
 
 
 def make_room(folder: Path, needed: int) -> None:

@@ -148,7 +148,7 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
 
 
 def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
-    rows = runs[(runs["group"] == "Table 1, true labels") & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
+    rows = runs[(runs["group"] == UNREGULARIZED[0]) & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
     parts = []
     for model, part in rows.groupby("model", sort=False):
         values = part.pivot(index="seed", columns="weight_decay", values="test_accuracy").astype(float)

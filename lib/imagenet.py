@@ -72,13 +72,8 @@ def _tiny_imagenet(root: Path) -> Source:
         return Zip(root / ZIP)
     if files := _shards(root / "tiny-imagenet"):
         return Parquet(root / "tiny-imagenet", files)
-    try:
-        return Zip(download(ZIP_MIRRORS, root, ZIP, ZIP_MD5))
-    except NoData as error:
-        raise NoData(
-            f"Tiny ImageNet is not to be had. Tried {root}/tiny-imagenet-200, {root}/{ZIP}, "
-            f"{root}/tiny-imagenet/*.parquet, {error}. Set DATA_ROOT to a folder that holds one of these."
-        ) from error
+    sought = f"Tiny ImageNet is not to be had. Tried {root}/tiny-imagenet-200, {root}/{ZIP}, "
+    return Zip(download(ZIP_MIRRORS, root, ZIP, ZIP_MD5, f"{sought}{root}/tiny-imagenet/*.parquet"))
 
 
 def _imagenet(folder: Path) -> Source:

@@ -133,7 +133,8 @@ class LocalResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] -> the same shape."""
-        scale = (F.conv2d(x * x, self.band).float() + 1).rsqrt()  # scale ** -1/2, in fp32: it may be close to 1
+        scale = F.conv2d(x * x, self.band).to(self.band.dtype)  # not in bf16: it may be close to 1
+        scale = (scale + 1).rsqrt()  # scale ** -1/2
         if self.beta == 0.75:
             scale = scale * scale.sqrt()  # from two square roots, cheaper than pow
         return x * scale.to(x.dtype)

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,8 +145,8 @@ def _decode_all(tasks: list[Task], folder: Path, size: int, log: TextIO) -> dict
         _allocate(tasks, folder, size)
     how = {"desc": f"packing {folder.name}", "mininterval": redraw_seconds(), "leave": False}
     bar = tqdm(total=total, initial=total - todo, **how)
-    with ThreadPoolExecutor(cores()) as pool, bar:
-        decoded = pool.map(partial(_decode_chunk, folder, size), (tasks[number] for number in left))
+    chunks, decode_one = (tasks[number] for number in left), partial(_decode_chunk, folder, size)
+    with bar, ThreadPoolExecutor(cores()) as pool, closing(pool.map(decode_one, chunks)) as decoded:
         for number, report in zip(left, decoded, strict=True):
             reports[number] = report
             log.write(f"\n{json.dumps([number, report])}")  # a line torn by a kill does not spoil the next

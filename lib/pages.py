@@ -145,7 +145,7 @@ def image_counts(*studies: Study) -> str:
     train, test = (max([data.get(split, 0) for data in known] or [0]) or IMAGES[name][split] for split in IMAGES[name])
     size = " or ".join(f"{size:,}" if size < train else "all" for size in sizes) or "all"
     classes = {f" of {data['classes']:,} classes" for data in known if "classes" in data and studies[0].on_photographs}
-    return f"{size} of {train:,} training images, {test:,} test images{''.join(classes)}"
+    return f"{size} of {train:,} training images, {test:,} test images{' or'.join(sorted(classes))}"
 
 
 def data_note(*studies: Study) -> str:

@@ -9,6 +9,7 @@ from lib.data import IMAGES
 
 VALIDATION_SHARE = 10  # one of so many training images is held out for early stopping
 V3 = "inception_v3"
+MAX_SEEDS = 1000  # more would be a slip, and fill the memory with plans
 PHOTOGRAPHS = ("tiny-imagenet", "imagenet")  # the data sets of the paper's Table 2 and Fig. 2a
 
 
@@ -184,11 +185,11 @@ def with_parameters(profile: Profile, seeds: int | None = None, rates: list[floa
     """The profile with another number of seeds or other corruption rates; None leaves them as they are.
 
     Raises:
-        InputError: fewer than one seed, no rates, or a rate outside [0, 1].
+        InputError: seeds not from 1 to MAX_SEEDS, no rates, or a rate outside [0, 1].
     """
     if seeds is not None:
-        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-            raise InputError(f"seeds {seeds!r} is not allowed: a whole number from 1 up")
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or not 1 <= seeds <= MAX_SEEDS:
+            raise InputError(f"seeds {seeds!r} is not allowed: a whole number from 1 to {MAX_SEEDS}")
         profile = replace(profile, seeds=tuple(range(seeds)))
     if rates is not None:
         if not isinstance(rates, list | tuple) or not rates:

@@ -50,14 +50,13 @@ class Bar:
         self.shown = time.monotonic()
         running = [run for run in submitted if self._look(run)]
         names = "; ".join(f"{run.label()} {self.epochs[run]}/{run.epochs}" for run in running)
-        self.bar.n = sum(work(run) * epochs / run.epochs for run, epochs in self.epochs.items())
+        self.bar.n = sum(work(run) if run in self.done else self._made(run) for run in self.epochs)
         self.bar.set_description_str(f"{len(self.done)}/{len(self.epochs)} runs", refresh=False)
         self.bar.set_postfix_str(f"at most {self.time_left()} left, {names}" if names else "")
 
     def finish(self, run: Run) -> None:
-        """Count a run as done, whatever its last report was."""
+        """Count a run as done: one that fitted early leaves epochs that were neither made nor are left."""
         self.done.add(run)
-        self.epochs[run] = run.epochs
 
     def write(self, text: str) -> None:
         """Print a line above the bar."""
@@ -82,7 +81,7 @@ class Bar:
         pace = {
             model: spent[model] / made[model] if made[model] else mean for model in {run.model for run in self.epochs}
         }
-        left = sum((work(run) - self._made(run)) * pace[run.model] for run in self.epochs)
+        left = sum((work(run) - self._made(run)) * pace[run.model] for run in self.epochs if run not in self.done)
         return tqdm.format_interval(left / self.workers)
 
     def _made(self, run: Run) -> float:

@@ -4,6 +4,7 @@ python -m lib.report --profile quick --dataset cifar10
 """
 
 import argparse
+import functools
 import logging
 import os
 import re
@@ -26,6 +27,7 @@ from lib.config import (
     RECORDED,
     ROOT,
     InputError,
+    folder_of,
     from_environment,
     from_notebooks,
     parse_parameter,
@@ -33,14 +35,14 @@ from lib.config import (
     run_command,
     store_root,
 )
-from lib.data import DATASETS
+from lib.data import DATASETS, load_dataset
 from lib.experiments import runs_of
 from lib.pages import ribbon
 from lib.photo_claims import claims_of
 from lib.profiles import PROFILES, Profile, resolve_profile, with_parameters
-from lib.results import write_results
+from lib.results import RESULTS, write_results
 from lib.runs import COPIES, Run, RunStore, current_record
-from lib.study import all_recorded, data_for, dataset_of, trains
+from lib.study import all_recorded, dataset_of, trains
 from lib.sweep import train_missing
 
 TEMPLATE = ROOT / "report" / "template"
@@ -66,9 +68,10 @@ def pages_of(dataset: str) -> tuple[str, ...]:
     return "index", *claims_of(dataset)
 
 
-def page_parameters(page: str) -> set[str]:
+@functools.cache
+def page_parameters(page: str) -> frozenset[str]:
     """Names of a notebook's parameters."""
-    return set(papermill.inspect_notebook(str(NOTEBOOKS / f"{page}.ipynb")))
+    return frozenset(papermill.inspect_notebook(str(NOTEBOOKS / f"{page}.ipynb")))
 
 
 def check_parameters(parameters: dict[str, Any]) -> None:
@@ -170,11 +173,13 @@ def copy_records(store: RunStore, folder: Path) -> None:
 
 
 def _check_apart(store: Path, folder: Path) -> None:
-    """Refuse to write pages where records are: those beside the pages are written anew."""
+    """Refuse to write pages where records are: those beside the pages are written anew, if a report made them."""
     copies = folder / COPIES
     for records in (RECORDED, store):
         if records.is_relative_to(copies) or copies.is_relative_to(records):
             raise InputError(f"pages in {folder} would overwrite the records in {records}: name another folder")
+    if copies.exists() and not any((folder / name).exists() for name in (*map("{}.html".format, PAGES), RESULTS)):
+        raise InputError(f"{copies} is no report's, and would be written anew: name another folder")
 
 
 def train(runs: Sequence[Run], profile: Profile, dataset: str, store: RunStore, device: str) -> None:
@@ -184,13 +189,17 @@ def train(runs: Sequence[Run], profile: Profile, dataset: str, store: RunStore, 
         InputError: runs failed, or there is no such data set.
     """
     is_whole = all_recorded(runs, dataset, store)
-    data = data_for(profile, dataset, needed=not is_whole)  # its download and packing show here, not on a page
+    try:
+        data = load_dataset(dataset, classes=profile.sizes[dataset].classes)  # downloaded and packed here, on no page
+    except InputError as error:
+        if not is_whole:
+            raise
+        print(f"no pictures: {error}", file=sys.stderr)
+        os.environ["OFFLINE"] = "1"  # no page waits again for hosts that do not answer
     if is_whole:
         print("every run is recorded: nothing is trained")
-        return
-    summary = train_missing(runs, data, store, device)
-    if summary.failed:
-        raise InputError(f"{len(summary.failed)} of {len(runs)} runs failed, the first: {summary.failed[0]}")
+    else:
+        train_missing(runs, data, store, device).check()
 
 
 def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
@@ -230,8 +239,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", default=from_environment("PROFILE", "auto"), help=" | ".join(PROFILES) + " | auto")
     parser.add_argument("--dataset", default=from_environment("DATASET", "auto"), help=" | ".join(DATASETS))
     parser.add_argument("--device", default=from_environment("DEVICE", "auto"), help=" | ".join(DEVICES))
-    parser.add_argument("--store", type=Path, help="folder of the records")
-    parser.add_argument("--out", type=Path, default=HTML, help="folder of the pages")
+    parser.add_argument("--store", default="", help="folder of the records")
+    parser.add_argument("--out", default="", help=f"folder of the pages, {HTML.relative_to(ROOT)} if not given")
     parser.add_argument("parameters", nargs="*", metavar="name=value", help="notebook parameters, such as seeds=3")
     options = parser.parse_args(arguments)
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -241,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     size = with_parameters(profile, parameters.get("seeds"), parameters.get("rates"))
     store = RunStore(store_root(options.store))
     choice = Choice(profile.name, dataset_of(size, options.dataset, device, store), device, parameters)
-    print(build(choice, store, options.out.resolve()))
+    print(build(choice, store, folder_of(options.out, Path.cwd()) if options.out else HTML))
     return 0
 
 

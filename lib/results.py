@@ -12,6 +12,7 @@ from lib.experiments import arms_of, claim_arms
 from lib.profiles import PROFILES
 from lib.runs import COPIES, OVERFIT_LOSS, Record, Run, current_record, runs_frame
 
+RESULTS = "results.json"
 DICTIONARY = {  # column -> what it is; one row is one run
     "key": "identifier: hash of the settings, the data set's fingerprint and the recipe's version",
     "record": "path of the run's own record, with its history over the epochs, beside this file; in runs/these those "
@@ -116,4 +117,4 @@ def write_results(folder: Path) -> None:
     known = frame.astype(object).where(frame.notna() & (frame != math.inf), None)
     document = {"columns": DICTIONARY, "runs": known.to_dict("records")}
     text = json.dumps(document, indent=1, allow_nan=False, default=lambda number: number.item())
-    (folder / "results.json").write_text(text + "\n")
+    (folder / RESULTS).write_text(text + "\n")

@@ -186,16 +186,19 @@ class Record:
         """Read what to_json wrote.
 
         Raises:
-            ValueError: not such a text, or its key does not match its settings.
+            ValueError: not such a text, its key does not match its settings, or parts of it are missing.
         """
-        values = json.loads(text)
         try:
+            values = json.loads(text)
             key, _ = values.pop("key"), values.pop("recipe")
             record = cls(**values | {"run": Run(**values["run"])})
-        except (KeyError, TypeError, AttributeError) as error:
+            is_whole = "train_loss" in record.history and "data" in record.provenance and "train_loss" in record.final
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         if record.key != key:
             raise ValueError(f"key {key} does not belong to these settings")
+        if not is_whole:
+            raise ValueError("its history, final values or provenance are missing")
         return record
 
 
@@ -226,7 +229,7 @@ class RunStore:
             return record
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError as error:
+        except (ValueError, IsADirectoryError) as error:
             print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
             return None
 
@@ -239,8 +242,12 @@ class RunStore:
         path = self.path(record.run, record.fingerprint)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(record.to_json())
-        partial.replace(path)
+        try:
+            partial.write_text(record.to_json())
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
         for left_over in (self.checkpoint, self.progress):
             left_over(record.run, record.fingerprint).unlink(missing_ok=True)
         return path

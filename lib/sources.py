@@ -167,7 +167,11 @@ class Zip(Tree):
 
     @cached_property
     def archive(self) -> zipfile.ZipFile:
-        """The open file; threads may read from it at once."""
+        """The open file; threads may read from it at once.
+
+        Raises:
+            InputError: it is damaged.
+        """
         try:
             return zipfile.ZipFile(self.path)
         except zipfile.BadZipFile as error:
@@ -293,7 +297,11 @@ def _pairs(lines: list[str]) -> list[tuple[str, str]]:
 
 @contextmanager
 def hub_layout(path: Path) -> Iterator[None]:
-    """Name the file where reading it fails."""
+    """Name the file where reading it fails.
+
+    Raises:
+        InputError: in place of what was raised in the block.
+    """
     try:
         yield
     except (pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:

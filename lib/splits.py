@@ -115,7 +115,7 @@ def class_indices(count: int | None, total: int) -> list[int]:
     if count is None:
         return list(range(total))
     if not 2 <= count <= total:
-        raise InputError(f"{count!r} classes are outside the allowed range 2 to {total}")
+        raise InputError(f"{count!r} classes are outside the allowed range 2 to {total}, the number that there is")
     return [i * total // count for i in range(count)]
 
 

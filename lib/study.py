@@ -200,7 +200,8 @@ def open_study(
         rates: label corruption rates; None: the profile's.
 
     Raises:
-        InputError: a value that is not allowed.
+        InputError: a value that is not allowed, data that is needed and damaged or not to be had, a store that cannot
+            be written, or runs that failed.
     """
     one_of("claim", claim, CLAIMS)
     device = resolve_device(device)
@@ -210,22 +211,18 @@ def open_study(
     runs = runs_of([claim], size, name)  # refuses what the paper does not ask of this data set, or the profile has not
     read = functools.partial(_read, claim, size, name, store, seeds is None, pixels=image_size(name))
     study = read()
-    data = data_for(size, name, needed=not _is_whole(study)) if trains(size, device) else None
+    data = _data_for(size, name, needed=not _is_whole(study)) if trains(size, device) else None
     if data is not None:
         study = read(data.fingerprint)
         if not _is_whole(study):
-            train_missing(runs, data, store, device)
+            train_missing(runs, data, store, device).check()
             study = read(data.fingerprint)
     asked = {name: value for name, value in {"seeds": seeds, "rates": rates}.items() if value is not None}
     return replace(study, dataset=data, asked=asked)
 
 
-def data_for(profile: Profile, name: str, needed: bool) -> Dataset | None:
-    """A profile's data set, whose images pages draw; None where it is not to be had whole, unless it is needed.
-
-    Raises:
-        InputError: it is needed, and not to be had whole.
-    """
+def _data_for(profile: Profile, name: str, needed: bool) -> Dataset | None:
+    """A profile's data set, whose images pages draw; None where it is not to be had whole, unless it is needed."""
     try:
         return load_dataset(name, classes=profile.sizes[name].classes)
     except InputError:
@@ -283,8 +280,8 @@ def recorded_runs(runs: Iterable[Run], dataset: str, store: RunStore, pixels: in
     for record in stored_records(store.root / dataset):
         if record.provenance["data"]["source"].endswith(pixels_text(pixels) if pixels else ""):
             copies[record.fingerprint][record.run] = record
-    most = sorted(copies, key=lambda copy: (len(runs & copies[copy].keys()), copy == own))
-    return copies[most[-1]] if most else {}
+    most = max(copies, key=lambda copy: (len(runs & copies[copy].keys()), copy == own), default=None)
+    return copies[most] if most else {}
 
 
 def _read(

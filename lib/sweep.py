@@ -25,12 +25,21 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from lib import distributed
-from lib.config import DEVICES, InputError, cores, from_environment, one_of, resolve_device, run_command, store_root
+from lib.config import (
+    DEVICES,
+    InputError,
+    cores,
+    ends,
+    from_environment,
+    one_of,
+    resolve_device,
+    run_command,
+    store_root,
+)
 from lib.data import DATASETS, load_dataset, resolve_dataset
 from lib.engine import arithmetic, capacity, plan
 from lib.experiments import CLAIM_ARMS, arms_of, runs_of
@@ -53,6 +62,15 @@ class Summary:
     trained: int
     left: int
     failed: tuple[str, ...]
+
+    def check(self) -> None:
+        """Refuse to go on where runs failed.
+
+        Raises:
+            InputError: some did; the message has the first one's error.
+        """
+        if self.failed:
+            raise InputError(f"{len(self.failed)} runs failed, the first: {self.failed[0]}")
 
 
 def missing_runs(runs: Iterable[Run], dataset: Dataset, store: RunStore) -> list[Run]:
@@ -204,11 +222,11 @@ class _Sweep:
 
 
 def _answer_signals(handler: Callable) -> Callable[[], None]:
-    """Let Ctrl-C and a kill call the handler; returns what undoes it. They must not raise: an exception inside
+    """Let what asks to end call the handler; returns what undoes it. It must not raise: an exception inside
     concurrent.futures.wait would leave it holding locks that its other thread waits for."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None  # signals are another's business
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in ends()}
     return lambda: [signal.signal(number, old or signal.SIG_DFL) for number, old in before.items()]
 
 
@@ -234,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--claims", nargs="+", metavar="CLAIM", help=" | ".join(CLAIM_ARMS))
     parser.add_argument("--networks", nargs="+", metavar="NETWORK", help=" | ".join(MODELS))
     parser.add_argument("--seeds", type=int, help="how many, if not the profile's own number")
-    parser.add_argument("--store", type=Path, help="folder of the records")
+    parser.add_argument("--store", default="", help="folder of the records")
     parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="stop cleanly after this time")
     options = parser.parse_args(arguments)
     if options.time_limit is not None and not options.time_limit > 0:

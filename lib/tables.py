@@ -79,7 +79,9 @@ def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[fl
 def _offset(row, form: Callable[[float], str]) -> str:
     if not row.seeds:
         return "—"
-    return f"times {row.offset:.2f}" if row.scale == "ratio" else gap(row.offset, form)
+    if row.scale == "ratio":
+        return "never" if math.isinf(row.offset) else f"times {row.offset:.2f}"
+    return gap(row.offset, form)
 
 
 def _margin(row, form: Callable[[float], str]) -> str:

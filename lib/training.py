@@ -8,6 +8,7 @@ import datetime
 import functools
 import math
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -160,7 +161,8 @@ def train(
     on_epoch: Callable[[Run, Progress], None] = lambda run, progress: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Record:
-    """Train one run to its end and return its record; arguments as train_together's, but checkpoint is its path."""
+    """Train one run to its end and return its record; arguments and errors as train_together's, but checkpoint is its
+    path."""
     options = {"checkpoint": lambda run: checkpoint, "on_epoch": on_epoch, "interrupted": interrupted}
     return next(train_together([run], dataset, device, **options))
 
@@ -243,6 +245,9 @@ class _Training:
         if path is None or not path.exists():
             return None
         try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip():  # torch does not look at the checksums
+                    return None
             saved = torch.load(path, map_location="cpu", weights_only=True)
             progress, state = Progress(**saved["progress"]), saved["state"]
             made, device = saved["key"], progress.environments[-1]["device"]

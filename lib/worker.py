@@ -95,7 +95,8 @@ def _told(error: BaseException) -> str:
     """An error in a line, after what led to it: a CUDA graph whose capture fails raises another one. What is the user's
     to mend says all itself."""
     cause = None if isinstance(error, InputError) else error.__cause__ or error.__context__
-    return (f"{_told(cause)}; then " if cause else "") + f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
+    return f"{told}; then {text}" if cause and (told := _told(cause)) != text else text
 
 
 def _is_mine(run: Run, fingerprint: str, store: RunStore, stack: contextlib.ExitStack) -> bool:
@@ -134,7 +135,8 @@ def note(path: Path, progress: Progress) -> None:
     with contextlib.suppress(FileNotFoundError):
         if time.time() - path.stat().st_mtime < POLL:
             return
-    path.write_text(json.dumps([progress.epochs, progress.seconds]))
+    with contextlib.suppress(OSError):  # no training ends for want of a bar
+        path.write_text(json.dumps([progress.epochs, progress.seconds]))
 
 
 @functools.lru_cache(maxsize=1)
@@ -165,7 +167,9 @@ def local_executor(workers: int, device: str) -> ProcessPoolExecutor:
 
 def _start_worker(threads: int | None) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent answers it, through the store
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()  # what ends a whole group of processes reaches the parent alone, which answers through the store
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if threads:
         torch.set_num_threads(threads)
 

@@ -30,6 +30,7 @@ SMOKE = "smoke", "digits", "cpu", {"seeds": 2}  # of a report.Choice
 def _elsewhere(tmp_path, monkeypatch):
     """Records go to a folder of the test's own, and one thread trains."""
     monkeypatch.setenv("STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("OFFLINE", "0")
     torch.set_num_threads(1)
 
 

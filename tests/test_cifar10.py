@@ -221,6 +221,19 @@ def test_what_is_at_hand_is_never_downloaded(parquet, serve, cache, monkeypatch)
     assert at_hand("tiny-imagenet") is None
 
 
+@pytest.mark.parametrize("wrong", ["label", "size"])
+def test_parquet_of_other_images_or_labels_is_refused(parquet, cache, wrong):
+    path = parquet / "cifar10" / "train-00001-of-00002.parquet"
+    table = pq.read_table(path)
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    large = [{"bytes": file.getvalue(), "path": None}] * len(table)
+    column, values = ("img", large) if wrong == "size" else ("label", [10] * len(table))
+    pq.write_table(table.set_column(table.column_names.index(column), column, [values]), path)
+    with pytest.raises(InputError, match=f"{path} is damaged .* its images are not all of 32x32 pixels, or its labels"):
+        cifar10(parquet)
+
+
 @pytest.mark.skipif(not any(find(data_root()) for find in module.READERS), reason="no CIFAR-10 under DATA_ROOT")
 def test_real_cifar10():
     dataset = load_dataset("cifar10")

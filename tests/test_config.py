@@ -1,5 +1,7 @@
 import importlib.util
+import os
 import shutil
+import signal
 
 import pytest
 
@@ -19,10 +21,21 @@ def test_relative_folders_start_at_the_repository_root(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("seeds=3", 3), ("rate=1e-3", 1e-3), ("rates=[0, 0.5]", [0, 0.5]), ("name=alexnet", "alexnet"), ("a=b=c", "b=c")],
+    [
+        ("seeds=3", 3),
+        ("rate=1e-3", 1e-3),
+        ("rates=[0, 0.5]", [0, 0.5]),
+        ("name=alexnet", "alexnet"),
+        ("a=b=c", "b=c"),
+    ],
 )
 def test_parameters_are_read_as_what_they_are(text, expected):
     assert parse_parameter(text)[1] == expected
+
+
+@pytest.mark.parametrize("value", ["1" * 5_000, "[" * 100_000])
+def test_what_json_cannot_read_is_text(value):
+    assert parse_parameter(f"seeds={value}") == ("seeds", value)
 
 
 def test_parameter_without_value_is_refused():
@@ -53,6 +66,33 @@ def test_a_command_ends_with_one_line_and_a_status(error, status, capsys):
 
     assert run_command(main) == status
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_reader_that_goes_away_is_no_error(capfd):
+    def main():
+        raise BrokenPipeError
+
+    with open(os.dup(1), "w") as kept:  # what run_command closes is the process's own
+        assert run_command(main) == 141
+        os.dup2(kept.fileno(), 1)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "a\0b"])
+def test_no_name_of_a_folder_is_one_line(name, monkeypatch):
+    with pytest.raises(InputError, match="is no name of a folder"):
+        config.store_root(name)
+    if "\0" not in name:
+        monkeypatch.setenv("DATA_ROOT", name)
+        with pytest.raises(InputError, match="is no name of a folder"):
+            config.data_root()
+
+
+def test_a_closed_terminal_ends_a_command_unless_that_is_to_be_ignored(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
+    assert config.ends() == [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)  # nohup
+    assert config.ends() == [signal.SIGINT, signal.SIGTERM]
 
 
 def test_a_notebook_shows_a_wrong_input_as_one_line(capsys):
@@ -92,10 +132,10 @@ def test_what_is_trained_again_has_a_store_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setenv("STORE", str(tmp_path))
     assert config.store_root() == tmp_path
     monkeypatch.setenv("STORE", "report/runs")
-    for given in (None, config.RECORDED, config.RECORDED / ".." / "runs"):
+    for given in ("", str(config.RECORDED), f"{config.RECORDED}/../runs"):
         with pytest.raises(InputError, match="name another STORE"):
             config.store_root(given)
-    assert config.store_root(tmp_path / "given") == tmp_path / "given"
+    assert config.store_root(str(tmp_path / "given")) == tmp_path / "given"
     monkeypatch.setenv("RETRAIN", "yes")
     with pytest.raises(InputError, match="unknown RETRAIN 'yes'; allowed: 0, 1"):
         config.retrains()

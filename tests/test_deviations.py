@@ -28,7 +28,7 @@ from lib.findings import (
     WEIGHT_DECAY,
     _alexnets_in_the_paper,
 )
-from lib.profiles import PROFILES
+from lib.profiles import PROFILES, Sizes
 
 QUICK, PAPER, CPU = (PROFILES[name] for name in ("quick", "paper", "cpu"))
 FOUND = "what came of it"
@@ -138,6 +138,15 @@ def test_networks_tested_on_few_images_after_an_epoch_are_named():
     rows = deviations("implicit_regularization", CPU, "cifar10", runs_of("implicit_regularization", CPU))
     ours = rows.set_index("what")["ours"]["test images"]
     assert ours == "2,000 after every epoch of Inception and Inception without BN, all at the end"
+
+
+def test_networks_tested_on_as_many_images_as_all_or_on_all_are_told_once():
+    few = {"inception": 2_000, "inception_no_bn": None}  # as many as the profile's, and all of them
+    settings = {name: replace(CPU.settings[name], sizes=Sizes(10_000, 10_000, test)) for name, test in few.items()}
+    sizes = {"cifar10": replace(CPU.sizes["cifar10"], test=2_000)}
+    other = replace(CPU, settings=CPU.settings | settings, sizes=sizes)
+    rows = deviations("implicit_regularization", other, "cifar10", runs_of("implicit_regularization", other))
+    assert list(rows.set_index("what").loc[["test images"], "ours"]) == ["2,000 after every epoch, all at the end"]
 
 
 def test_what_came_of_a_slower_decay_is_counted_over_rates_and_averaged_over_seeds():

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import resource
 import shutil
@@ -11,6 +12,7 @@ from lib.files import NoData, download, make_room, one_line, save, writable
 
 CONTENT = b"0123456789"
 MD5 = hashlib.md5(CONTENT).hexdigest()
+SOUGHT = "It is not to be had. Tried here"
 
 
 def urls(host, *names):
@@ -19,7 +21,7 @@ def urls(host, *names):
 
 def test_download_goes_on_to_the_first_intact_mirror(serve, tmp_path):
     host, tries = serve(CONTENT)
-    path = download(urls(host, "missing", "bad", "good", "never-asked"), tmp_path / "new", "name", MD5)
+    path = download(urls(host, "missing", "bad", "good", "never-asked"), tmp_path / "new", "name", MD5, SOUGHT)
     assert path == tmp_path / "new" / "name"
     assert path.read_bytes() == CONTENT
     assert list(dict.fromkeys(tries)) == ["/missing", "/bad", "/good"]
@@ -28,33 +30,56 @@ def test_download_goes_on_to_the_first_intact_mirror(serve, tmp_path):
 
 def test_download_retries(serve, tmp_path):
     host, tries = serve(CONTENT)
-    assert download(urls(host, "flaky"), tmp_path, "name", MD5).read_bytes() == CONTENT
+    assert download(urls(host, "flaky"), tmp_path, "name", MD5, SOUGHT).read_bytes() == CONTENT
     assert tries.count("/flaky") > 1
 
 
 def test_what_an_interrupted_download_left_is_begun_anew(serve, tmp_path):
     host, _ = serve(CONTENT)
     (tmp_path / "name.partial").write_bytes(CONTENT[:3])
-    assert download(urls(host, "good"), tmp_path, "name", MD5).read_bytes() == CONTENT
+    assert download(urls(host, "good"), tmp_path, "name", MD5, SOUGHT).read_bytes() == CONTENT
     assert not (tmp_path / "name.partial").exists()
 
 
 def test_a_file_that_another_process_has_downloaded_is_taken(tmp_path):
     (tmp_path / "name").write_bytes(CONTENT)
-    assert download(["http://127.0.0.1:9/x"], tmp_path, "name", MD5) == tmp_path / "name"
+    assert download(["http://127.0.0.1:9/x"], tmp_path, "name", MD5, SOUGHT) == tmp_path / "name"
 
 
 def test_download_names_what_it_tried_and_leaves_nothing(serve, tmp_path):
     host, _ = serve(CONTENT)
-    with pytest.raises(NoData, match=f"{host}/missing .*503.*{host}/bad "):
-        download(urls(host, "missing", "bad"), tmp_path, "name", MD5)
+    told = rf"{SOUGHT}, {host}/missing .*503.*{host}/bad .what it sends is cut off or another file.\. Set DATA_ROOT"
+    with pytest.raises(NoData, match=told):
+        download(urls(host, "missing", "bad"), tmp_path, "name", MD5, SOUGHT)
     assert not (tmp_path / "name").exists()
+
+
+def test_offline_nothing_is_asked_for(serve, tmp_path, monkeypatch):
+    host, tries = serve(CONTENT)
+    monkeypatch.setenv("OFFLINE", "1")
+    with pytest.raises(NoData, match=f"{SOUGHT}; with OFFLINE=1 nothing is downloaded"):
+        download(urls(host, "good"), tmp_path, "name", MD5, SOUGHT)
+    assert (tries, list(tmp_path.iterdir())) == ([], [])
+
+
+def test_a_full_disk_is_no_fault_of_a_mirror(tmp_path, monkeypatch):
+    asked = []
+
+    def fill(url, *_):
+        asked.append(url)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", fill)
+    with pytest.raises(InputError, match=f"{tmp_path} has no room for name") as refused:
+        download(["http://one", "http://other"], tmp_path, "name", MD5, SOUGHT)
+    assert not isinstance(refused.value, NoData)  # DATASET=auto goes on with other data only where there is none
+    assert asked == ["http://one"]
 
 
 def test_an_answer_that_is_no_http_counts_as_no_answer(serve, tmp_path):
     host, _ = serve(CONTENT)
     with pytest.raises(NoData, match=f"{host}/garbage .*{host}/missing "):
-        download(urls(host, "garbage", "missing"), tmp_path, "name", MD5)
+        download(urls(host, "garbage", "missing"), tmp_path, "name", MD5, SOUGHT)
 
 
 def test_what_a_full_disk_does_not_take_leaves_what_was_there(tmp_path):
@@ -73,7 +98,7 @@ def test_what_a_full_disk_does_not_take_leaves_what_was_there(tmp_path):
 def test_download_to_an_unwritable_folder_is_no_traceback(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(NoData, match="cannot write"):
-        download(["http://127.0.0.1:9/x"], tmp_path / "file" / "below", "name", MD5)
+        download(["http://127.0.0.1:9/x"], tmp_path / "file" / "below", "name", MD5, SOUGHT)
 
 
 def test_make_room_creates_the_folder_or_says_what_is_in_the_way(tmp_path, monkeypatch):

@@ -160,6 +160,14 @@ def test_inception_without_batch_norm_has_a_bias_in_its_place():
 
 
 @pytest.mark.parametrize("constants", LRN)
+def test_local_response_norm_keeps_doubles(constants):
+    x = torch.randn(4, 16, 7, 7, dtype=torch.float64) * 20
+    reference = nn.LocalResponseNorm(*LRN[constants], k=1.0)
+    ours = LocalResponseNorm(16, constants).double()(x)
+    torch.testing.assert_close(ours, reference(x), rtol=1e-8, atol=0)  # its constants are of single precision
+
+
+@pytest.mark.parametrize("constants", LRN)
 @pytest.mark.parametrize("channels", [4, 16, 64])
 def test_local_response_norm_equals_torchs(channels, constants):
     x = torch.randn(4, channels, 7, 7, dtype=torch.float32) * 20

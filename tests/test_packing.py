@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -115,6 +116,20 @@ def test_after_a_kill_only_what_is_missing_is_decoded(tree, monkeypatch, torn):
     assert pack(tree).fingerprint == whole
     assert len(rest) == 17 - 4
     assert not set(rest) & set(decoded[:4])
+
+
+def test_an_error_between_chunks_does_not_wait_for_the_others(tree, monkeypatch):
+    """Else a full disk would show only once all images are decoded, for nothing."""
+    decoded, true_decode = [], decode
+    monkeypatch.setattr(packing, "decode", lambda *how: (time.sleep(0.05), decoded.append(how), true_decode(*how))[2])
+    monkeypatch.setattr(packing.json, "dumps", raise_disk_full)
+    with pytest.raises(OSError, match="disk full"):
+        pack(tree)
+    assert len(decoded) < 17
+
+
+def raise_disk_full(*_, **__):
+    raise OSError("disk full")
 
 
 def test_two_processes_take_turns(tree):

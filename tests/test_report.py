@@ -14,7 +14,7 @@ import pytest
 
 from lib import pages, paper, report, study, words
 from lib.claims import CLAIMS
-from lib.config import NOTEBOOKS, ROOT, InputError
+from lib.config import NOTEBOOKS, ROOT, InputError, is_offline
 from lib.experiments import claim_arms
 from lib.files import NoData
 from lib.profiles import PROFILES
@@ -127,9 +127,11 @@ def test_data_is_made_ready_before_the_pages_which_can_do_without(built, monkeyp
         asked.append(name)
         raise NoData("none")
 
-    monkeypatch.setattr(study, "load_dataset", load)
+    monkeypatch.setattr(report, "load_dataset", load)
     report.train(runs, profile, "digits", RunStore(built / "store"), "cpu")
-    assert (asked, capsys.readouterr().out) == (["digits"], "every run is recorded: nothing is trained\n")
+    assert asked == ["digits"]
+    assert capsys.readouterr() == ("every run is recorded: nothing is trained\n", "no pictures: none\n")
+    assert is_offline()  # no page waits again for a host that does not answer
     with pytest.raises(NoData):
         report.train(runs, profile, "digits", RunStore(built / "nowhere"), "cpu")
 
@@ -245,6 +247,14 @@ def test_pages_are_not_written_over_records(folder, built, tmp_path):
     with pytest.raises(InputError, match="would overwrite the records"):
         report.build(SMOKE, RunStore(store), (tmp_path / "html" / folder).resolve())
     assert sorted(store.rglob("*.json")) == before
+
+
+def test_a_folder_that_no_report_made_is_left_alone(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "notes.txt").write_text("precious")
+    with pytest.raises(InputError, match="is no report's"):
+        report.build(SMOKE, RunStore(tmp_path / "store"), tmp_path)
+    assert (tmp_path / "runs" / "notes.txt").read_text() == "precious"
 
 
 def test_photographs_have_the_pages_that_apply(built_on_photographs):

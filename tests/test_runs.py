@@ -1,13 +1,14 @@
 import hashlib
 import json
 import multiprocessing
+import resource
 from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 
 from lib.config import InputError
-from lib.runs import LATER, RECIPE, Record, Run, RunStore, history_frame, runs_frame
+from lib.runs import LATER, RECIPE, Record, Run, RunStore, history_frame, runs_frame, stored_records
 
 
 def make_record(run, **changes):
@@ -30,7 +31,9 @@ def make_record(run, **changes):
     }  # fmt: skip
     reached = {"overfit_epochs": 3, "overfit_steps": 12, "fitted_epochs": 3, "fitted_steps": 12}
     values = {"outcome": "fitted", "final": final, "reached": reached, "history": history}
-    return Record(run, "f" * 64, **(values | {"provenance": {"steps_per_epoch": 4, "precision": "bf16"}} | changes))
+    return Record(
+        run, "f" * 64, **(values | {"provenance": {"steps_per_epoch": 4, "precision": "bf16", "data": {}}} | changes)
+    )
 
 
 def test_key_depends_on_every_setting_and_the_fingerprint(small_run):
@@ -71,7 +74,7 @@ def test_missing_record_is_none(store, small_run):
     assert store.load(small_run, "f" * 64) is None
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "seed", "learning_rate"])
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"key": 1}', "[" * 200_000, "seed", "learning_rate"])
 def test_damaged_record_is_named_and_counts_as_missing(store, small_run, capsys, damage):
     path = store.save(make_record(small_run))
     if damage in ("seed", "learning_rate"):  # a setting edited by hand no longer belongs to its key
@@ -81,6 +84,34 @@ def test_damaged_record_is_named_and_counts_as_missing(store, small_run, capsys,
     path.write_text(damage)
     assert store.load(small_run, "f" * 64) is None
     assert path.name in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("part", "left"), [("history", {}), ("history", None), ("provenance", {}), ("final", None), ("final", {})]
+)
+def test_a_record_without_its_results_counts_as_missing(store, small_run, capsys, part, left):
+    path = store.save(make_record(small_run))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {part: left}))
+    assert store.load(small_run, "f" * 64) is None
+    assert "damaged record" in capsys.readouterr().err
+    assert stored_records(path.parent) == []
+
+
+def test_a_folder_in_a_records_place_is_named(store, small_run, capsys):
+    store.path(small_run, "f" * 64).mkdir(parents=True)
+    assert store.load(small_run, "f" * 64) is None
+    assert "damaged record" in capsys.readouterr().err
+
+
+def test_a_record_that_finds_no_room_leaves_nothing(store, small_run):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            store.save(make_record(small_run))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(store.path(small_run, "f" * 64).parent.iterdir()) == []
 
 
 def test_save_is_atomic_and_drops_the_checkpoint(store, small_run):

@@ -8,10 +8,12 @@ import pytest
 from lib import pages, study
 from lib.claims import CLAIMS
 from lib.config import RECORDED, InputError
+from lib.data import at_hand
 from lib.experiments import claim_arms
 from lib.profiles import PHOTOGRAPHS, PROFILES, with_parameters
 from lib.runs import RunStore, current_record, stored_records
 from lib.study import open_studies, open_study, recorded_study, run_counts, trains
+from lib.sweep import Summary
 from lib.training import train
 
 
@@ -127,9 +129,17 @@ def test_records_of_another_copy_of_the_data_are_shown_where_they_are_whole(digi
 def test_data_that_is_damaged_stops_only_what_needs_it(tmp_path, monkeypatch):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"half of it")
     monkeypatch.setenv("DATA_ROOT", str(tmp_path))
-    assert study.data_for(PROFILES["quick"], "cifar10", needed=False) is None
+    assert study._data_for(PROFILES["quick"], "cifar10", needed=False) is None
+    assert at_hand("cifar10") is None
     with pytest.raises(InputError, match="is damaged"):
-        study.data_for(PROFILES["quick"], "cifar10", needed=True)
+        study._data_for(PROFILES["quick"], "cifar10", needed=True)
+
+
+def test_a_page_whose_runs_failed_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("STORE", str(tmp_path))
+    monkeypatch.setattr(study, "train_missing", lambda *_: Summary(0, 0, ("a run: OSError: its reason", "another")))
+    with pytest.raises(InputError, match="2 runs failed, the first: a run: OSError: its reason"):
+        study.open_study("label_corruption", "smoke", "digits", "cpu", seeds=1)
 
 
 def test_seeds_recorded_beyond_the_profiles_count_once_they_are_whole(digits, small_run, tmp_path, monkeypatch):

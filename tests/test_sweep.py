@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -184,25 +185,31 @@ def wait_for(condition, process):
 
 
 def popen(command):
-    """In a process group of its own, and listening to Ctrl-C even where these tests run in the background of a
-    shell, which makes its children deaf to it."""
-    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """In a process group of its own, and listening to Ctrl-C and a closed terminal even where these tests run in the
+    background of a shell or under nohup, which make their children deaf to them."""
+    answers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    deaf = {number: signal.signal(number, answer) for number, answer in answers.items()}
     try:
         return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     finally:
-        signal.signal(signal.SIGINT, deaf)
+        for number, answer in deaf.items():
+            signal.signal(number, answer)
 
 
 def count(store):
     return len(list(store.root.glob("digits/*.json")))
 
 
-def assert_no_process_is_left(group):
+def session_of(process):
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(process)
+
+
+def assert_no_process_is_left(session):
+    """Workers leave their parent's group, but not its session."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
+        if not any(session_of(int(name)) == session for name in os.listdir("/proc") if name.isdecimal()):
             return
         time.sleep(0.1)
     pytest.fail("a worker lives on")
@@ -211,13 +218,13 @@ def assert_no_process_is_left(group):
 def test_stopped_in_the_middle_loses_nothing_finished(store):
     """Real signals to the real command: records stay whole, no worker lives on, the next call goes on."""
     done = {}
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
         process, before = popen(smoke_command(store)), count(store)
         wait_for(lambda before=before: count(store) >= before + 2, process)
-        if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal's Ctrl-C: the whole group gets it
-        else:
+        if number == signal.SIGKILL:
             process.send_signal(number)
+        else:
+            os.killpg(process.pid, number)  # the whole group gets a terminal's Ctrl-C, and what `timeout` sends
         _, error = process.communicate(timeout=60)
         assert process.returncode == (-number if number == signal.SIGKILL else 130)
         assert "Traceback" not in error

@@ -91,6 +91,20 @@ def test_a_checkpoint_of_other_code_starts_anew(digits, small_run, tmp_path):
     assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
 
 
+@pytest.mark.parametrize("damage", ["inverted", "zeros"])
+def test_a_checkpoint_with_changed_bytes_starts_anew(digits, small_run, tmp_path, damage):
+    """Torch itself would read on: it looks at no checksum."""
+    path, asked = tmp_path / "checkpoint.pt", iter([False] * 6 + [True])
+    with pytest.raises(Interrupted):
+        train(small_run, digits, checkpoint=path, interrupted=lambda: next(asked))
+    content = bytearray(path.read_bytes())
+    middle = slice(len(content) // 2, len(content) // 2 + 100)
+    content[middle] = bytes(100) if damage == "zeros" else bytes(255 - byte for byte in content[middle])
+    path.write_bytes(content)
+    torch.load(path, weights_only=True)
+    assert comparable(train(small_run, digits, checkpoint=path)) == comparable(train(small_run, digits))
+
+
 @pytest.mark.parametrize("content", [b"", b"damaged"])
 def test_unreadable_checkpoint_starts_anew(digits, small_run, tmp_path, content):
     path = tmp_path / "checkpoint.pt"

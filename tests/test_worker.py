@@ -6,7 +6,7 @@ import pytest
 
 from lib import worker
 from lib.config import InputError
-from lib.training import train
+from lib.training import Progress, train
 
 
 def carried_out(run, dataset, store):
@@ -95,3 +95,9 @@ def test_an_error_is_told_after_what_led_to_it():
         worker._told(raised(RuntimeError("failed before"))) == "ValueError: the cause; then RuntimeError: failed before"
     )
     assert worker._told(raised(InputError("say it"))) == "InputError: say it"
+    assert worker._told(raised(ValueError("the cause"))) == "ValueError: the cause"  # said once
+
+
+def test_no_training_ends_for_want_of_a_bar(tmp_path):
+    worker.note(tmp_path / "nowhere" / "x.progress", Progress())
+    assert list(tmp_path.iterdir()) == []
