@@ -216,7 +216,7 @@ def test_parameters_change_seeds_and_rates():
 
 @pytest.mark.parametrize("seeds", [0, -1, 2.5, "3", True])
 def test_wrong_seeds_are_refused(seeds):
-    with pytest.raises(InputError, match="whole number from 1 up"):
+    with pytest.raises(InputError, match="whole number from 1 to 1000"):
         with_parameters(QUICK, seeds=seeds)
 
 

@@ -176,7 +176,7 @@ def test_unknown_parameter_is_refused(name):
         (["--dataset", "mnist"], "unknown dataset 'mnist'"),
         (["sedes=3"], "unknown notebook parameter 'sedes'"),
         (["seeds"], "name=value"),
-        (["seeds=0"], "whole number from 1 up"),
+        (["seeds=0"], "whole number from 1 to 1000"),
         (["rates=[0,2]"], "corruption rate 2 is outside the allowed range 0 to 1"),
         (["--store", "/dev/null/store"], "not writable"),
     ],
