@@ -17,6 +17,7 @@ from lib.config import InputError, is_offline
 
 ATTEMPTS = 2  # at each mirror
 TIMEOUT = 20.0  # seconds without a byte
+WAY_OUT = "Set DATA_ROOT to a folder that holds one of these."
 
 
 class NoData(InputError):
@@ -38,7 +39,7 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str, sought: str
     from torchvision.datasets.utils import check_integrity, download_url
 
     if is_offline():
-        raise NoData(f"{sought}; with OFFLINE=1 nothing is downloaded")
+        raise NoData(f"{sought}; with OFFLINE=1 nothing is downloaded. {WAY_OUT}")
     tried = []
     default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none: a silent host would hang for ever
@@ -65,7 +66,7 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str, sought: str
         tried.append(f"cannot write to {folder} ({one_line(error)})")
     finally:
         socket.setdefaulttimeout(default_timeout)
-    raise NoData(f"{sought}, {', '.join(tried)}. Set DATA_ROOT to a folder that holds one of these.")
+    raise NoData(f"{sought}, {', '.join(tried)}. {WAY_OUT}")
 
 
 def make_room(folder: Path, needed: int) -> None:
