@@ -17,7 +17,6 @@ import contextlib
 import itertools
 import math
 import signal
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -280,4 +279,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    distributed.end(run_command(main))

@@ -168,8 +168,8 @@ def test_a_time_limit_is_no_failure_under_torchrun(tmp_path):
 def test_an_error_in_one_process_ends_them_all(tmp_path):
     """Rather than leave the others to wait for it."""
     code = """
-import sys
-from lib import distributed, sweep, training
+import runpy
+from lib import distributed, training
 save_one = training._Training._save_one
 def fail_in_the_first(*arguments):
     if distributed.rank() == 0:
@@ -177,13 +177,35 @@ def fail_in_the_first(*arguments):
     save_one(*arguments)
 training.CHECKPOINT_SECONDS["cpu"] = 0
 training._Training._save_one = fail_in_the_first
-sys.exit(sweep.run_command(sweep.main))
+runpy.run_module("lib.sweep", run_name="__main__")
 """
     command = [sys.executable, "-c", code, "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
     codes, outputs = launch([*command, "--store", str(tmp_path), "--networks", "alexnet"])
-    assert codes[0] == 2
+    assert codes[0] == 2, outputs
     assert "No space left on device" in outputs[0]
     assert codes[1] != 0
+
+
+def test_a_process_with_work_in_flight_ends_with_its_status():
+    """Python taken down beside gloo's threads aborts now and then, so three times."""
+    code = """
+import os, time, torch
+import torch.distributed as dist
+from lib import distributed
+distributed.start("cpu")
+dist.all_reduce(torch.ones(10))
+works = [dist.all_reduce(torch.ones(10), async_op=True) for _ in range(3000)]
+del works
+if distributed.rank():
+    time.sleep(5)  # where the first is done with it sooner
+    os._exit(0)
+print("said")
+distributed.end(2)
+"""
+    for _ in range(3):
+        codes, outputs = launch([sys.executable, "-c", code])
+        assert codes[0] == 2, outputs
+        assert outputs[0].endswith("said\n")
 
 
 @pytest.mark.parametrize(
