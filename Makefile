@@ -23,6 +23,7 @@ help:  ## list the targets
 	@echo "           DATA_ROOT=folder STORE=folder of the records PARAMETERS='seeds=3 rates=[0,0.5,1]'"
 	@echo "           RETRAIN=1 trains all again beside the records, into report/retrained, and compares"
 	@echo "           IMAGE_SIZE=pixels of the photographs, 64 for tiny-imagenet and 299 for imagenet if not set"
+	@echo "           OFFLINE=1 downloads nothing"
 
 env: $(READY)  ## make the environment in .venv
 
