@@ -39,7 +39,7 @@ from lib.statistics import (
     proportion_interval,
     rank_correlation,
 )
-from lib.words import number
+from lib.words import in_points, number
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
     ("train_top1", "train_accuracy", "training top-1"),
@@ -213,7 +213,10 @@ def _randomization(frame: pd.DataFrame) -> Iterator[Row]:
 
 
 def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
-    frame = with_test_errors(with_relative_time(frame[frame["group"] == "corruption"]), PAPER_CHANCE)
+    frames = {
+        name: with_test_errors(with_relative_time(frame[frame["group"] == group_of("corruption", name)]), PAPER_CHANCE)
+        for name in ("", *TRAINING_VARIANTS)
+    }
     parts = [("Fig. 1b", "relative time to overfit", paper.fig1b(), "relative_time", "time", "largest time")]
     for column, text in READINGS.items():
         parts.append(("Fig. 1c", f"test error on {text}", paper.fig1c(), column, "accuracy", "largest"))
@@ -223,13 +226,15 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
             if column == "relative_time":  # at 0 it is 1 by definition
                 curve, rates = curve[curve["corruption"] > 0], "all rates above 0"
                 margins = [_of_its_rise(margin, curves, model) for margin in margins]
-            gaps = _gaps(frame[frame["model"] == model], curve, column)
-            ran = gaps.shape[1]
-            note = f"at {ran} of these {len(curve)} rates" if ran < len(curve) and len(gaps) else ""
+            gaps = {name: _gaps(rows[rows["model"] == model], curve, column) for name, rows in frames.items()}
+            ran, form = gaps[""].shape[1], number if column == "relative_time" else in_points
+            some = [f"at {ran} of these {len(curve)} rates"] if ran < len(curve) and len(gaps[""]) else []
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
-            asked = (("mean over", gaps.mean(axis=1), margins[0]), ("largest of", gaps.max(axis=1), margins[1]))
-            for how, values, margin in asked:
-                yield Row(source, f"{text} {how} {rates}", runs, values, 0.0, margin, "distance", note=note)
+            for how, over, margin in (("mean over", "mean", margins[0]), ("largest of", "max", margins[1])):
+                values = {name: each.agg(over, axis=1) for name, each in gaps.items() if each.shape[1] >= ran}
+                ours, others = values.pop(""), {name: each.mean() for name, each in values.items()}
+                note = "; ".join(some + [f"{name}: {form(gap)}" for name, gap in others.items() if math.isfinite(gap)])
+                yield Row(source, f"{text} {how} {rates}", runs, ours, 0.0, margin, "distance", note=note)
 
 
 def _of_its_rise(margin: Margin, curves: pd.DataFrame, model: str) -> Margin:

@@ -246,8 +246,8 @@ def _epochs(profile: Profile, dataset: str, models: Sequence[str], runs: pd.Data
     return (
         "epochs", f"not stated{shown}", f"at most {ours}; {which} ends once its loss has been below {OVERFIT_LOSS:g} "
         "and every example fitted, if not always in the same epoch", why,
-        "the last learning rate is higher than the paper's, the more so the sooner a run fits, as without "
-        "regularizers, which may cost a little test accuracy; some examples may be lost again in the last epoch",
+        "a run that ends early ends at a higher learning rate than the paper's, which may cost a little test accuracy, "
+        "most where it fits soonest, without regularizers; some examples may be lost again in the last epoch",
     )  # fmt: skip
 
 

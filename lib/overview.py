@@ -1,4 +1,5 @@
-"""What is seen first: the paper's two pictures, on the cover and in the README; and the README's verdicts and speeds.
+"""What is seen first: the paper's two pictures and what came of what it leaves open, on the cover and in the README;
+and the README's verdicts and speeds.
 
 python -m lib.overview writes them into the README, from the repository's own records and the last `make bench`.
 """
@@ -70,25 +71,41 @@ def figure(studies: Sequence[Study]) -> plots.Figure:
 def caption(studies: Sequence[Study]) -> str:
     """What is to be said of `figure`: where its runs are from, what its lines are, and which of them did not fit."""
     of = dict.fromkeys(f"profile {study.profile.name} on {study.data}" for study in studies)
-    unfit = [
-        f"{MODEL_NAMES[model]} {told}"
-        for study in studies
-        if study.claim.name == "label_corruption"
-        for model, rows in study.group(PICTURED[study.claim.name]).groupby("model", sort=False)
-        if (told := unfitted(rows, unit="runs"))
-    ]
     sides = f"Left: {'; right: '.join(of)}" if len(of) > 1 else f"From {next(iter(of))}"
     text = f"{sides}. Loss: each line is a run."
-    if "label_corruption" in {study.claim.name for study in studies}:
-        text += " Test error: lines are means over the seeds that ran at every rate recorded, markers are seeds"
-        text += f"{''.join(f'; {told}' for told in unfit)}."
+    for study in studies:
+        if study.claim.name == "label_corruption":
+            text += _of_test_error(study.group(PICTURED[study.claim.name]))
     return text
+
+
+def _of_test_error(runs: pd.DataFrame) -> str:
+    by_model = runs.groupby("model", sort=False)
+    unfit = "".join(f"; {MODEL_NAMES[name]} {told}" for name, rows in by_model if (told := unfitted(rows, unit="runs")))
+    text = " Test error: lines are means over the seeds that ran at every rate recorded, markers are seeds"
+    sizes = by_model["train_size"].max()  # missing: all
+    fewer = [f"{MODEL_NAMES[name]} has {size:,.0f} training images" for name, size in sizes.dropna().items()]
+    if 0 < len(fewer) < len(sizes):
+        unfit += f". {' and '.join(fewer)}, the others all: its rise can be compared with theirs, its level cannot"
+    return f"{text}{unfit}."
 
 
 def _images(study: Study) -> str:
     """How many training images the runs of a picture have, in words."""
     sizes = study.group(PICTURED[study.claim.name])["train_size"].drop_duplicates()
     return f"{' or '.join('all' if pd.isna(size) else f'{size:,.0f}' for size in sizes)} images"
+
+
+def findings(*studies: Study) -> str:
+    """What came of the choices that were tried both ways, as a list in Markdown; '' where none was. A choice may bear
+    on several claims, each with runs of its own; what one claim says in full another does not repeat."""
+    found = {}
+    for study in studies:
+        rows = deviations(study.claim.name, study.profile, study.data, study.frame)
+        for what, came in zip(rows["what"], rows["what came of it"], strict=True):
+            found.setdefault(came, f"- **{what}** ({study.claim.title.lower()}): {came}.")
+    told = (came for came in found if came != "—" and not any(came in more for more in found.keys() - {came}))
+    return "\n".join(found[came] for came in told)
 
 
 # --- the README ---------------------------------------------------------------------------------------
@@ -106,12 +123,13 @@ def verdicts() -> str:
         "Each cell: the verdict; the mean of the claim's headline criterion, with the 95 % interval where the mean is "
         f"what is asked; what became of all criteria (version {CRITERIA_VERSION}). **replicated**: all hold; "
         "**partly**: the headline holds and another fails, or one holds in some seeds only; **not replicated**: the "
-        "headline fails; **inconclusive**: the headline is undecided or not run, or no criterion fails but some are. "
-        "Undecided is what too few seeds, or networks that did not fit, cannot say. The share that remains is "
-        "(accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of their own:",
+        "headline fails; **inconclusive**: the headline is undecided or not run, or no criterion fails, but some are "
+        "undecided or not run. Undecided is what too few seeds, or networks that did not fit, cannot say. The share "
+        "that remains is (accuracy without - chance) / (accuracy with - chance). Photographs (\\*) have headlines of "
+        "their own:",
         markdown(["headline", "paper", "must be at least"], _headlines(columns.values())),
         "<details><summary>What the runs at the paper's size say of what the paper leaves open</summary>",
-        "\n".join(_findings(own.values())) or "- not run",
+        findings(*own.values()) or "- not run",
         "</details>",
         " ".join(_sources(columns)),
     ]
@@ -162,19 +180,6 @@ def _headlines(columns: Iterable[dict[str, Study]]) -> list[list[str]]:
         text = f"**{claim.title}**{star}: {own}{capital(head['criterion'])}: {head['quantity']}"
         rows.append([text, form(head["paper"]), form(head["required_low"])])
     return rows
-
-
-def _findings(studies: Iterable[Study]) -> list[str]:
-    """What came of the choices that were tried both ways, as a list's lines. A choice may bear on several claims, each
-    with runs of its own; what one claim says in full another does not repeat."""
-    found = {}
-    for study in studies:
-        rows = deviations(study.claim.name, study.profile, study.data, study.frame)
-        for what, came in zip(rows["what"], rows["what came of it"], strict=True):
-            found.setdefault(came, f"- **{what}** ({study.claim.title.lower()}): {came}.")
-    return [
-        line for came, line in found.items() if came != "—" and not any(came in more for more in found.keys() - {came})
-    ]
 
 
 def _sources(columns: dict[tuple[str, str], dict[str, Study]]) -> list[str]:

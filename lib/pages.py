@@ -30,10 +30,6 @@ from lib.study import Study, is_papers, run_counts, shared_runs
 from lib.words import MISSING, capital, count, percent
 
 STYLE = (ROOT / "report" / "template" / "cells.css").read_text()
-NOT_ASKED = HTML(
-    "<p>Not asked of this kind of data set: <code>make report DATASET=cifar10</code> and "
-    "<code>DATASET=tiny-imagenet</code> each ask what the paper asks of theirs.</p>"
-)
 
 
 def show(figure: Figure, alt: str, caption: str = "", raster: bool = False, runs: str = "#runs") -> HTML:
@@ -95,7 +91,9 @@ def once(reason: str, told: set[str]) -> str:
 def heading(column: Study, page: Study, with_hardware: bool = True) -> str:
     """What a page calls a column of its numbers: profile, hardware and data set."""
     machines = {record.provenance["hardware"] for record in column.records} if with_hardware else ()
-    named = f"{len(machines)} processors" if len(machines) > 1 else "".join(machines)  # the banner names them all
+    named = (
+        f"{len(machines)} kinds of processors" if len(machines) > 1 else "".join(machines)
+    )  # the banner names them all
     parts = [f"profile {column.profile.name}", named, "" if column.data == "cifar10" else column.data]
     return f"{'recorded' if column is page.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
 
@@ -109,6 +107,15 @@ def columns(page: Study) -> dict[str, Study]:
 def word(verdict: str, detail: str = "") -> str:
     """A verdict as symbol and word."""
     return f'<span class="word">{VERDICTS[verdict]} {verdict}</span>{detail}'
+
+
+def not_asked(study: Study) -> HTML:
+    """Where the paper asks what a page does not: of the other kind of data set."""
+    text = "The paper asks this of ImageNet: <code>make report DATASET=imagenet</code> does, and "
+    text += "<code>DATASET=tiny-imagenet</code> on fewer and smaller photographs."
+    if study.on_photographs:
+        text = "The paper asks this of CIFAR-10: <code>make report DATASET=cifar10</code> does."
+    return HTML(f"<p>{text}</p>")
 
 
 def seeds_note(study: Study) -> str:

@@ -43,8 +43,9 @@ def agreement_table(study: Study) -> HTML:
     rows, reasons = [], set()
     for row in _ran_first(study.recorded.agreement, ran).itertuples():
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
-        run = interval(*_possible(row.run_low, row.run_high, form), form)
-        one = {None: "", True: ": has the paper's", False: ": does not"}[row.in_one_run]
+        bounds = _possible(row.run_low, row.run_high, form)
+        run, is_known = interval(*bounds, form), np.isfinite(bounds).all()
+        one = {None: "", True: ": has the paper's" if is_known else "", False: ": does not"}[row.in_one_run]
         if row.in_one_run is False and form(row.paper) in (form(row.run_low), form(row.run_high)):
             one += ", by less than is shown"
         values = {
@@ -72,8 +73,11 @@ def _ours(row, form: Callable[[float], str]) -> str:
 
 
 def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[float, float]:
-    """The bounds of an interval, an accuracy's cut to 0..1: Student's has none, and two seeds may be far apart."""
-    return tuple(np.clip([low, high], 0.0, 1.0)) if form is percent else (low, high)
+    """The bounds of an interval, an accuracy's cut to 0..1: Student's has none, and seeds may be far apart. NaN
+    where no accuracy would be left out, as such an interval says nothing."""
+    if form is not percent:
+        return low, high
+    return (math.nan, math.nan) if low <= 0 and high >= 1 else tuple(np.clip([low, high], 0.0, 1.0))
 
 
 def _offset(row, form: Callable[[float], str]) -> str:
@@ -129,14 +133,15 @@ def contradictions_table(study: Study) -> HTML:
     for row in study.recorded.contradictions.itertuples():
         run = interval(*_possible(row.run_low, row.run_high, percent), percent)
         agrees = ", ".join(row.inside) or ("none" if row.seeds >= MIN_SEEDS else "too few seeds")
-        agrees = "all, so it does not tell which" if len(row.inside) == len(row.places) else agrees
+        told = f"{agrees}; nearest is {row.nearest}"
+        told = "all, so it does not tell which" if len(row.inside) == len(row.places) else told
         values = {
             "quantity": f"{network_name(row.model, row.variant)}: {row.quantity}",
             "paper": "; ".join(f"{source}: {percent(value)}" for source, value in row.places.items()),
             "our runs": "—" if row.model == V3 else row.group,  # this page has none on photographs
             heading(study.recorded, study): _mean(row.ours, row.seeds),
             "95 % prediction interval for one run": run,
-            "agrees with": f"{agrees}; nearest is {row.nearest}" if row.seeds else MISSING,
+            "agrees with": told if row.seeds else MISSING,
         }
         if study.recorded is not study:
             key = tuple(getattr(row, name) for name in which)
@@ -166,14 +171,15 @@ def readings_table(study: Study) -> HTML:
         rows.append(values | {"runs": links(study, group, row.model, study.recorded)})
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
-    text = "Recorded runs at the paper's size: mean and largest distance from its curves; of times at the rates above "
-    text += f"0 that ran, of errors between 0 and 1 (margin of their mean: {in_points(MARGINS['accuracy'].value)})"
+    text = (
+        "How far the recorded runs at the paper's size lie from its curves, mean and largest over the rates: times at "
+    )
+    text += "all rates above 0 that ran, errors at those between 0 and 1, where the readings differ (margin of their "
+    text += f"mean: {in_points(MARGINS['accuracy'].value)})"
     nearest = distances[list(READINGS)].dropna().idxmin(axis=1)
     counts = (f"on {READINGS[name]} in {many} of {len(nearest)}" for name, many in nearest.value_counts().items())
-    which = "the rows that ran between 0 and 1, those of other settings included"
-    told = (
-        f"<p>Of {which}, test errors lie nearer to the paper's curve {', '.join(counts)}.</p>" if len(nearest) else ""
-    )
+    of = "Of the rows with runs at such rates, other settings included, the paper's errors are nearer to ours "
+    told = f"<p>{of}{', '.join(counts)}.</p>" if len(nearest) else ""
     return HTML(table(pd.DataFrame(rows), text).data + told)
 
 
@@ -269,6 +275,10 @@ def over_seeds(values: Iterable[float], form: Callable[[float], str] = percent, 
         return missing
     if len(values) == 1:
         return f"{form(values.iloc[0])} (1 seed)"
+    came = values[np.isfinite(values)]
+    if 0 < len(came) < len(values):  # times, some of which never came: there is no mean of all
+        never = len(values) - len(came)
+        return f"{form(math.inf)} in {never} of {len(values)} seeds, else {over_seeds(came, form)}"
     if form(values.min()) == form(values.max()):
         return f"{form(values.iloc[0])} (all {len(values)} seeds)"
     return f"{form(values.mean())} ({form(values.min())} to {form(values.max())}, {len(values)} seeds)"

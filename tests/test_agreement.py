@@ -9,11 +9,14 @@ from lib import paper
 from lib.agreement import READINGS, ROWS, Row, against_paper, contradictions, readings, reproduction, rows_frame
 from lib.claims import CLAIMS
 from lib.criteria import Margin
-from lib.experiments import TRAINING_VARIANTS, arms_frame, claim_arms
+from lib.experiments import SLOWER, TRAINING_VARIANTS, arms_frame, claim_arms, group_of
 from lib.margins import MARGINS
 from lib.profiles import PROFILES
 from lib.statistics import equivalence_test, prediction_interval
 from lib.training import train
+from lib.words import number
+
+SLOWER_CURVE = group_of("corruption", SLOWER)
 
 
 def row(*values, published=0.8, margin=0.02, **more):
@@ -236,6 +239,22 @@ def test_times_of_pixels_that_move_across_channels_stand_beside_the_others():
         "random pixels": "across channels: 2",
         "shuffled pixels": "across channels: 1.5",
     }
+
+
+def test_a_curves_distance_with_other_settings_stands_beside_it():
+    """Where these ran at as many rates, and their times came."""
+    rows = world("label_corruption")
+    own, slower = (rows["group"].eq(name) & rows["model"].eq("mlp_1x512") for name in ("corruption", SLOWER_CURVE))
+    moved = ["overfit_time", "test_accuracy"]
+    rows.loc[slower, moved] = rows.loc[own, moved].to_numpy()
+    rows.loc[slower & rows["label_corruption"].eq(1.0), "overfit_time"] *= 1.1
+    rows.loc[own & rows["label_corruption"].eq(1.0), "overfit_time"] = math.inf
+    found = against_paper("label_corruption", rows).query("source == 'Fig. 1b' and model == 'mlp_1x512'")
+    largest = paper.fig1b().query("model == 'mlp_1x512' and corruption == 1")["relative_time_to_overfit"].iloc[0] / 10
+    assert list(found["note"]) == [f"slower decay: {number(largest / 10)}", f"slower decay: {number(largest)}"]
+    assert list(found["verdict"]) == ["not replicated"] * 2
+    some = rows[~slower | rows["label_corruption"].isin([0.0, 1.0])]
+    assert set(against_paper("label_corruption", some)["note"]) == {""}
 
 
 def test_without_runs_nothing_is_said():

@@ -230,9 +230,22 @@ def test_margins_stand_with_their_reasons():
 @pytest.mark.parametrize(("seeds", "sure"), [(1, "1 seed"), (2, "80.00 % to 90.00 %, 2 seeds")])
 def test_a_mean_of_one_seed_has_no_interval(seeds, sure):
     row = {"asked_of": "the interval", "seeds": seeds, "ours": 0.85, "holds": "undecided", "otherwise": "undecided"}
+    row |= {"required_low": 0.8, "required_high": math.inf}
     row |= {"interval_low": 0.8, "interval_high": 0.9} if seeds > 1 else {"interval_low": NAN, "interval_high": NAN}
     text = answers._criterion_cell(pd.Series(row | {"unsettled": "", "caveat": ""}), percent)
     assert text.replace("\N{NO-BREAK SPACE}", " ") == f"85.00 % <small>{sure}</small><br>? too few seeds"
+
+
+@pytest.mark.parametrize(
+    ("ours", "low", "high", "told"),
+    [(0.98, 0.99, math.inf, ", by 1.00 points"), (0.3, 0.1, 0.2, ", by 10.00 points"), (0.995, 0.99, math.inf, "")],
+)
+def test_a_criterion_that_fails_says_by_how_much(ours, low, high, told):
+    """Not where it is seeds that fail, and their mean does not."""
+    row = {"asked_of": "each seed", "inside": 0, "seeds": 3, "ours": ours, "holds": "no", "otherwise": "no"}
+    row |= {"required_low": low, "required_high": high, "unsettled": "", "caveat": ""}
+    text = answers._criterion_cell(pd.Series(row), percent)
+    assert text.endswith(f"<br>✘ fails{told}")
 
 
 def test_how_sure_is_what_some_seeds_show():

@@ -16,9 +16,9 @@ CHANCE = 0.1
 SEEDS = PROFILES["quick"].seeds
 
 
-def frame(claim):
+def frame(claim, profile="quick"):
     """The claim's arms as they would look if the paper were right in everything."""
-    result = arms_frame(claim_arms(claim, PROFILES["quick"], "cifar10"), [])
+    result = arms_frame(claim_arms(claim, PROFILES[profile], "cifar10"), [])
     rate = result["label_corruption"]
     result["key"] = "k"
     result["train_accuracy"] = result["running_train_accuracy"] = 1.0
@@ -249,6 +249,19 @@ def test_missing_runs_and_too_few_seeds():
     assert verdict(criteria_frame(CLAIMS["randomization"].criteria(rows, CHANCE))) == "not run"
     one = frame("randomization").query("seed == 0")
     assert verdict(criteria_frame(CLAIMS["randomization"].criteria(one, CHANCE))) == "inconclusive"
+
+
+def test_how_slow_random_labels_are_beside_pixels_that_move_across_channels_is_told():
+    rows = frame("randomization", "paper")
+    across = rows["group"].eq("randomizations, across channels")
+    own = rows["group"].eq("randomizations")
+    rows.loc[own, "overfit_time"] = rows.loc[own, "arm"].map({"random labels": 8.0, "random pixels": 7.0}).fillna(1.0)
+    rows.loc[across, "overfit_time"] = rows.loc[across, "arm"].map({"random pixels": 5.0, "shuffled pixels": 2.0})
+    criteria = criteria_frame(CLAIMS["randomization"].criteria(rows, CHANCE)).set_index("criterion")
+    slowest = criteria.loc["Random labels are the slowest to overfit"]
+    assert (slowest["ours"], slowest["caveat"]) == (pytest.approx(8 / 7), "across channels: 1.6")
+    without = criteria_frame(CLAIMS["randomization"].criteria(rows[~across], CHANCE)).set_index("criterion")
+    assert without.loc["Random labels are the slowest to overfit", "caveat"] == ""
 
 
 @pytest.mark.parametrize("claim", CLAIMS)

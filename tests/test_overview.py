@@ -36,7 +36,7 @@ def test_a_headline_of_one_seed_has_no_interval():
 
 
 def test_no_finding_is_told_twice():
-    found = overview._findings([recorded_study(claim) for claim in CLAIMS])
+    found = overview.findings(*map(recorded_study, CLAIMS)).splitlines()
     told = [line.partition("): ")[2].rstrip(".") for line in found]
     assert len(told) > 1
     assert not any(one in other for one, other in itertools.permutations(told, 2))
@@ -71,6 +71,16 @@ def test_the_pictures_caption_names_the_networks_that_did_not_fit():
     assert text.startswith("Left: profile paper on cifar10; right: profile quick on cifar10.")
     runs = (rows["model"] == "alexnet").sum()
     assert f"AlexNet unfitted at the end in {runs // len(study.profile.seeds)} of {runs} runs" in text
+
+
+def test_the_pictures_caption_says_whose_errors_cannot_be_compared():
+    """On fewer images the test error is higher from the start."""
+    cpu, quick = (recorded_study("label_corruption", name) for name in ("cpu", "quick"))
+    told = (
+        "Inception has 10,000 training images, the others all: its rise can be compared with theirs, its level cannot."
+    )
+    assert overview.caption([cpu]).endswith(told)
+    assert "images" not in overview.caption([quick])  # all have equally many
 
 
 def test_runs_that_two_columns_have_in_common_are_counted_and_are_no_runs_of_the_same_settings_only():

@@ -8,7 +8,7 @@ from conftest import cells
 
 from lib import answers, tables
 from lib.study import recorded_study
-from lib.words import in_points, percent
+from lib.words import in_points, number, percent
 
 NAN = math.nan
 
@@ -33,6 +33,8 @@ def test_seeds_are_summed_up_honestly():
     assert tables.over_seeds([1.0, 1.0]) == "100.00\N{NO-BREAK SPACE}% (all 2 seeds)"
     assert tables.over_seeds([nan]) == "not run"
     assert tables.over_seeds([nan], missing="—") == "—"
+    assert tables.over_seeds([math.inf] * 3, number) == "never (all 3 seeds)"
+    assert tables.over_seeds([2.0, math.inf, 4.0, nan], number) == "never in 1 of 3 seeds, else 3 (2 to 4, 2 seeds)"
 
 
 def test_seed_table_tells_not_run_from_not_applicable():
@@ -42,7 +44,9 @@ def test_seed_table_tells_not_run_from_not_applicable():
 
 
 def test_an_accuracys_interval_ends_at_what_is_possible():
-    assert tables._possible(-6.49, 7.34, percent) == (0, 1)
+    assert tables._possible(-6.49, 0.34, percent) == (0, 0.34)
+    assert tables._possible(0.2, 7.34, percent) == (0.2, 1)
+    assert np.isnan(tables._possible(-6.49, 7.34, percent)).all()  # leaves out no accuracy
     assert tables._possible(0.2, 0.7, percent) == (0.2, 0.7)
     assert np.isnan(tables._possible(math.nan, math.nan, percent)).all()
     assert tables._possible(-6.49, 7.34, in_points) == (-6.49, 7.34)
@@ -116,11 +120,13 @@ def test_each_column_of_the_agreement_has_its_own_numbers(quick):
     for full, own in zip(study.recorded.agreement.itertuples(), study.agreement.itertuples(), strict=True):
         if full.source == "Table 1" and full.seeds > 1 and own.seeds:
             row, says = shown[full.row], full.run_low <= full.paper <= full.run_high
+            is_vacuous = full.run_low <= 0 and full.run_high >= 1
+            assert (row[4] == "—") == is_vacuous
             assert row[3].startswith(f"{100 * full.ours:.2f} %")
             assert row[9].startswith(f"{100 * own.ours:.2f} %")
-            assert ("has the paper's" in row[4], "does not" in row[4]) == (says, not says)
-            seen.add((says, full.ours != own.ours))
-    assert {(True, True), (False, True)} <= seen
+            assert ("has the paper's" in row[4], "does not" in row[4]) == (says and not is_vacuous, not says)
+            seen.add((says, is_vacuous, full.ours != own.ours))
+    assert {(True, False, True), (False, False, True), (True, True, True)} <= seen
 
 
 def test_an_interval_that_ends_beside_the_papers_value_says_so():
