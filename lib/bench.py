@@ -34,7 +34,7 @@ from lib.experiments import CLAIM_ARMS, runs_of
 from lib.inputs import InputMaker
 from lib.models import LRN, LocalResponseNorm, build_model, flops_per_image
 from lib.preprocessing import crop_size
-from lib.profiles import PROFILES
+from lib.profiles import PROFILES, resolve_profile
 from lib.provenance import environment
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
@@ -252,7 +252,7 @@ def network_rows(dataset: str, device: str, models: Sequence[str], repeats: int,
 def sweep_rates(dataset_name: str, device: str, repeats: int) -> list[tuple[float, float]]:
     """Runs an hour of the sweep and, on a CPU, of one thread that trains one run after the other; measured on a
     sample of one seed's runs of the profile that belongs to the device."""
-    profile = PROFILES["paper" if device == "cuda" else "quick"]
+    profile = resolve_profile("auto", device)
     runs = runs_of(CLAIM_ARMS, profile, dataset_name)
     runs = sorted((run for run in runs if run.seed == 0), key=repr)[::SAMPLE]
     runs = [replace(run, epochs=max(1, run.epochs // SHORTER)) for run in runs]
@@ -319,7 +319,7 @@ def text(rows: list[Row], rates: list[tuple[float, float]], dataset: str, device
 
 def _sweep_line(rates: list[tuple[float, float]], device: str) -> str:
     together = [one for one, _ in rates]
-    profile = "paper" if device == "cuda" else "quick"
+    profile = resolve_profile("auto", device).name
     line = f"Of a sample of `{profile}`'s runs, their epochs cut to one in {SHORTER}, the sweep trains "
     line += f"{spread(together, ',.0f')} an hour"
     if device == "cpu":

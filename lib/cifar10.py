@@ -18,7 +18,7 @@ from filelock import FileLock
 from PIL import Image
 
 from lib.config import CACHE, InputError
-from lib.files import download, make_room, save, shards
+from lib.files import download, make_room, one_line, save, shards
 from lib.sources import hub_layout
 from lib.splits import SPLITS, Dataset, Split, fingerprint
 
@@ -135,13 +135,16 @@ def _decode(files: list[Path], find: Callable[[Path], list[Path]], cache: Path) 
 
 def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
     """Decoded arrays of these source files: from the cache, or decoded now and put there."""
-    states = [CACHE_FORM, *((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)]
+    states = [CACHE_FORM, *((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)]
     cache = CACHE / f"cifar10-{hashlib.sha256(repr(states).encode()).hexdigest()[:16]}.pt"
     if not cache.exists():
         make_room(CACHE, 0)
-        with FileLock(cache.with_suffix(".lock")):
-            if not cache.exists():  # no other process was faster
-                _decode(files, find, cache)
+        try:
+            with FileLock(cache.with_suffix(".lock")):
+                if not cache.exists():  # no other process was faster
+                    _decode(files, find, cache)
+        except OSError as error:
+            raise InputError(f"cannot write {cache}: {one_line(error)}") from error
     try:
         *arrays, meta = torch.load(cache, mmap=True, weights_only=True)
         train, test = Split(*arrays[:2]), Split(*arrays[2:])

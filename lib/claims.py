@@ -316,10 +316,8 @@ def compare(
     if paired:  # what is said of it is said of the pairs
         values = [each.where(values[0].notna() & values[1].notna()) for each in values]
     more |= fitting(*rows, chance, trained, names, margins)
-    if not paired and _same(IMAGES, rows) and rows[0]["train_size"].notna().any():  # a part of its own for each seed
-        share = remaining_share(*(each.reindex(values[0].index) for each in values), chance, paired=True)
-        told = f"the seeds in pairs, which share images: {interval(share.low, share.high, percent)}"
-        more["caveat"] = "; ".join(filter(None, (more["caveat"], told if math.isfinite(share.low) else "")))
+    if not paired:
+        more["caveat"] = "; ".join(filter(None, (more["caveat"], _in_pairs(rows, values, chance))))
     return Comparison(text, runs, *values, paired, margin, paper_on, paper_off, without=names[1], **more)
 
 
@@ -363,6 +361,16 @@ def _below(rows: pd.DataFrame, accuracy: float, text: str, unit: str = "seeds") 
     accuracies = rows["train_accuracy"].astype(float).dropna()
     failed = (accuracies < accuracy).sum()
     return f"{text} in {failed} of {len(accuracies)} {unit}" if failed else ""
+
+
+def _in_pairs(rows: list[pd.DataFrame], values: list[pd.Series], chance: float) -> str:
+    """The interval of the share that remains by pairs of seeds, where each seed has a part of the images of its own and
+    both arms of a seed have the same; else ''."""
+    if not _same(IMAGES, rows) or rows[0]["train_size"].isna().all():
+        return ""
+    share = remaining_share(*(each.reindex(values[0].index) for each in values), chance, paired=True)
+    found = interval(share.low, share.high, percent)
+    return f"the seeds in pairs, which share images: {found}" if math.isfinite(share.low) else ""
 
 
 def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:

@@ -16,6 +16,7 @@ from lib.experiments import (
     ADAM_LEARNING_RATE,
     DATA_CONTROL,
     DEFAULT_LRN,
+    DROPOUT,
     LARGE_BATCH,
     PAPERS_RATE,
     TUTORIAL_WEIGHTS,
@@ -363,7 +364,7 @@ def _explicit_regularization(profile: Profile) -> Iterator[Row]:
         "a larger one regularizes more",
     )  # fmt: skip
     yield (
-        "dropout", "used on ImageNet only", f"{profile.dropout:g} on hidden fully connected layers",
+        "dropout", "used on ImageNet only", f"{DROPOUT:g} on hidden fully connected layers",
         "the claim names it; CIFAR-10 has no row for it", "rows without a value of the paper's",
     )  # fmt: skip
     papers = PROFILES["paper"].slow.decay

@@ -36,7 +36,7 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str, sought: str
         NoData: none does, or OFFLINE=1; the message lists what was tried.
         InputError: the disk is full.
     """
-    from torchvision.datasets.utils import check_integrity, download_url
+    from torchvision.datasets.utils import check_integrity
 
     if is_offline():
         raise NoData(f"{sought}; with OFFLINE=1 nothing is downloaded. {WAY_OUT}")
@@ -50,23 +50,33 @@ def download(urls: Sequence[str], folder: Path, name: str, md5: str, sought: str
             if check_integrity(str(folder / name), md5):
                 return folder / name
             for url in urls:
-                for attempt in range(ATTEMPTS):
-                    time.sleep(attempt)
-                    try:
-                        download_url(url, str(folder), partial.name, md5)
-                        return partial.replace(folder / name)
-                    except (OSError, HTTPException, RuntimeError) as error:
-                        partial.unlink(missing_ok=True)
-                        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no other mirror helps
-                            raise InputError(f"{folder} has no room for {name}") from error
-                        is_sent = isinstance(error, RuntimeError)  # torchvision's, of a wrong md5
-                        problem = "what it sends is cut off or another file" if is_sent else one_line(error)
+                if not (problem := _fetch(url, partial, md5)):
+                    return partial.replace(folder / name)
                 tried.append(f"{url} ({problem})")
     except OSError as error:
         tried.append(f"cannot write to {folder} ({one_line(error)})")
     finally:
         socket.setdefaulttimeout(default_timeout)
     raise NoData(f"{sought}, {', '.join(tried)}. {WAY_OUT}")
+
+
+def _fetch(url: str, path: Path, md5: str) -> str:
+    """Download from one mirror; returns what was wrong with the last attempt, '' where the file is there."""
+    from torchvision.datasets.utils import download_url
+
+    problem = ""
+    for attempt in range(ATTEMPTS):
+        time.sleep(attempt)
+        try:
+            download_url(url, str(path.parent), path.name, md5)
+            return ""
+        except (OSError, HTTPException, RuntimeError) as error:
+            path.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # no other mirror helps
+                raise InputError(f"{path.parent} has no room for {path.stem}") from error
+            is_sent = isinstance(error, RuntimeError)  # torchvision's, of a wrong md5
+            problem = "what it sends is cut off or another file" if is_sent else one_line(error)
+    return problem
 
 
 def make_room(folder: Path, needed: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.config import InputError, from_environment
-from lib.files import NoData, download, make_room, one_line, shards, writable
+from lib.files import WAY_OUT, NoData, download, make_room, one_line, shards, writable
 from lib.packing import packed
 from lib.sources import Kaggle, Parquet, Source, Tree, Zip
 from lib.splits import Dataset
@@ -87,8 +87,8 @@ def _imagenet(folder: Path) -> Source:
     raise NoData(
         f"ImageNet is not to be had, and cannot be downloaded without an account. Tried {folder}/train and "
         f"{folder}/val with a folder for each class, {', '.join(ARCHIVES)} in {folder}, Kaggle's {folder}/"
-        f"{Kaggle.below}train and val, {folder}/train-*.parquet and val*-*.parquet, the same in {folder}/data. Set "
-        "DATA_ROOT to a folder that holds one of these."
+        f"{Kaggle.below}train and val, {folder}/train-*.parquet and val*-*.parquet, the same in {folder}/data. "
+        f"{WAY_OUT}"
     )
 
 

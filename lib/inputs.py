@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lib.config import InputError
+from lib.config import InputError, cores
 from lib.corruption import randomize
 from lib.preprocessing import (
     PHOTO_DRAWS,
@@ -112,7 +112,8 @@ class InputMaker:
 
 
 def fits_in_memory(images: ImageFile, device: str) -> bool:
-    """Whether the images may be held in the device's memory, by what can be had of it now, if that is known."""
+    """Whether the images may be held in the device's memory, by what can be had of it now, if that is known; on a
+    CPU by each of as many processes as train side by side."""
     if device == "cuda":
         free, _ = torch.cuda.mem_get_info()
     else:
@@ -120,7 +121,7 @@ def fits_in_memory(images: ImageFile, device: str) -> bool:
             memory = Path("/proc/meminfo").read_text()  # sysconf has no number that counts the page cache as free
         except OSError:  # not on Linux
             return False
-        free = 1024 * int(memory.partition("MemAvailable:")[2].split()[0])
+        free = 1024 * int(memory.partition("MemAvailable:")[2].split()[0]) // cores()
     return math.prod(images.shape) <= SHARE * free
 
 

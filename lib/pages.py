@@ -372,7 +372,9 @@ def _versions(environment: dict) -> str:
 
 
 def _total_seconds(records: Iterable[Record]) -> float:
-    return sum({record.training: record.provenance["seconds"] for record in records}.values())
+    """Of each training once, times the processes that shared it."""
+    seconds = (each.provenance["seconds"] * each.provenance.get("processes", 1) for each in records)
+    return sum(dict(zip((each.training for each in records), seconds, strict=True)).values())
 
 
 def _joined(values: Iterable[str]) -> str:

@@ -1,7 +1,8 @@
 """Tidy data frame -> Figure. Colour-blind safe, and told apart by line or marker too, so readable in grey.
 
-Figures are drawn on matplotlib Figures of their own: nothing is shown and no global state is kept. What is drawn over
-epochs or steps is rows of Study.history; a reference is one of the paper's figures, see lib/paper.py.
+Figures are drawn on matplotlib Figures of their own, and nothing is shown; STYLE holds for the whole process, so for a
+reader's own figures beside them, too. What is drawn over epochs or steps is rows of Study.history; a reference is one
+of the paper's figures, see lib/paper.py.
 """
 
 from collections.abc import Collection, Mapping, Sequence

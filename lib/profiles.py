@@ -56,7 +56,6 @@ class Profile:
     data_control: bool = False  # whether a network is trained without the images that are not bit-exact, too
     fp32_control: bool = False  # whether random labels are fitted in full precision, too, once by each network
     weight_decays: tuple[float, ...] = (5e-4,)  # the paper never states its own; the first is the one judged
-    dropout: float = 0.5
 
     def is_reduced(self, dataset: str) -> bool:
         """Whether it takes less than all of a data set."""

@@ -76,11 +76,14 @@ DICTIONARY = {  # column -> what it is; one row is one run
     "hardware": "processor that trained the run",
     "seconds": "of training: the run's share of the time of all that were trained with it in one process",
     "started": "when training began, UTC",
+    "processes": "how many trained it together",
     "commit": "source commit that trained the run; empty: unknown",
+    "dirty": "whether code that bears on results differed from that commit; empty: unknown",
+    "training": "key of the run whose training this is: its own, or that of the same one without a stop or with it",
     "data_source": "where the data set was found",
     "fingerprint": "SHA-256 of all arrays of the data set",
 }
-PROVENANCE = ("train_images", "parameters", "hardware", "seconds", "started", "commit")
+PROVENANCE = ("train_images", "parameters", "hardware", "seconds", "started", "commit", "dirty")
 
 
 def roles() -> dict[Run, str]:
@@ -102,7 +105,8 @@ def tidy(records: Iterable[tuple[str, Record]]) -> pd.DataFrame:
     frame = runs_frame(record for _, record in records)
     extra = [
         {"record": path, "roles": used.get(replace(record.run, seed=0), ""), "fingerprint": record.fingerprint}
-        | {"data_source": record.provenance["data"]["source"]}
+        | {"data_source": record.provenance["data"]["source"], "training": record.training}
+        | {"processes": record.provenance.get("processes", 1)}
         | {name: record.provenance[name] for name in PROVENANCE}
         for path, record in records
     ]

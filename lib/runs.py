@@ -137,6 +137,10 @@ def _spoken(name: str, value: float | str | None) -> str:
     return words if value is True else f"{words} {value}"
 
 
+class OtherRecipe(ValueError):
+    """A record of training as it was before a change."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What came of a run.
@@ -186,11 +190,14 @@ class Record:
         """Read what to_json wrote.
 
         Raises:
+            OtherRecipe: made by another one, so no evidence today.
             ValueError: not such a text, its key does not match its settings, or parts of it are missing.
         """
         try:
             values = json.loads(text)
-            key, _ = values.pop("key"), values.pop("recipe")
+            key, recipe = values.pop("key"), values.pop("recipe")
+            if recipe != RECIPE:
+                raise OtherRecipe(f"recipe {recipe}, not {RECIPE}")
             record = cls(**values | {"run": Run(**values["run"])})
             is_whole = "train_loss" in record.history and "data" in record.provenance and "train_loss" in record.final
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -230,8 +237,7 @@ class RunStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, IsADirectoryError) as error:
-            print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
-            return None
+            return _damaged(path, error)
 
     def save(self, record: Record) -> Path:
         """Write a record atomically and drop its run's checkpoint.
@@ -314,7 +320,8 @@ def stored_records(folder: Path) -> list[Record]:
 
 
 def current_record(path: Path) -> Record | None:
-    """The record in a file; None where it is not whole or not of today's recipe: that is no evidence."""
+    """The record in a file; None where it is damaged, which is told on stderr, or not of today's recipe: that is no
+    evidence."""
     return _parsed(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
@@ -323,8 +330,14 @@ def _parsed(path: Path, changed: int) -> Record | None:
     """Each state of a file is read once."""
     try:
         return Record.from_json(path.read_text())
-    except ValueError:
+    except OtherRecipe:
         return None
+    except ValueError as error:
+        return _damaged(path, error)
+
+
+def _damaged(path: Path, error: Exception) -> None:
+    print(f"damaged record {path.name}: {error}; the run counts as missing", file=sys.stderr)
 
 
 def runs_frame(records: Iterable[Record]) -> pd.DataFrame:

@@ -108,7 +108,7 @@ class Study:
         """The repository's own records at the paper's size: the column between the paper's and these runs. Of
         photographs those of the same data set, else of CIFAR-10. With RETRAIN=1 those of the same data set, profile and
         seeds."""
-        if retrains():
+        if retrains() and self.store.root != RECORDED:
             store = RunStore(RECORDED)
             return _read(self.claim.name, self.profile, self.data, store, False, pixels=self.pixels)
         data = self.data if self.on_photographs else "cifar10"

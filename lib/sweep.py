@@ -19,7 +19,7 @@ import math
 import signal
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -48,7 +48,7 @@ from lib.progress import Bar, work
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
 from lib.training import LANES
-from lib.worker import BUSY, ENDS, LEFT, POLL, TRAINED, Here, Orders, Unit, carry_out, local_executor
+from lib.worker import BUSY, LEFT, POLL, RECORDED, TRAINED, Here, Orders, Unit, carry_out, local_executor
 
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
 FP32_COST = 8  # of an operation, where others are computed in bf16
@@ -56,7 +56,7 @@ FP32_COST = 8  # of an operation, where others are computed in bf16
 
 @dataclass(frozen=True)
 class Summary:
-    """What a sweep did: runs trained, runs left (time limit), runs that failed with their errors."""
+    """What a sweep did: runs it trained itself, runs left (time limit), runs that failed with their errors."""
 
     trained: int
     left: int
@@ -198,9 +198,10 @@ class _Sweep:
             self.stop.unlink(missing_ok=True)
             if asked and not isinstance(self.executor, Here):  # torchrun's processes end in step
                 raise KeyboardInterrupt  # also where it has ended a worker that did not ignore it yet
-        failed = [f"{run.label()}: {outcome}" for run, outcome in self.outcomes.items() if outcome not in ENDS]
-        counts = [sum(outcome == end for outcome in self.outcomes.values()) for end in ENDS]
-        return Summary(*counts, tuple(failed))
+        by_end = Counter(self.outcomes.values())
+        ends = {TRAINED, RECORDED, LEFT}
+        failed = [f"{run.label()}: {outcome}" for run, outcome in self.outcomes.items() if outcome not in ends]
+        return Summary(by_end[TRAINED], by_end[LEFT], tuple(failed))
 
     def _submit(self, units: Iterable[Unit]) -> None:
         self.futures |= {self.executor.submit(carry_out, unit, self.orders): unit for unit in units}
@@ -213,7 +214,7 @@ class _Sweep:
                 busy.append(run)
                 continue
             self.outcomes[run] = outcome
-            if outcome == TRAINED:
+            if outcome in (TRAINED, RECORDED):
                 bar.finish(run)
             elif outcome != LEFT and not distributed.rank():
                 bar.write(f"failed: {run.label()}: {outcome}")

@@ -158,12 +158,11 @@ def train(
     device: str = "cpu",
     *,
     checkpoint: Path | None = None,
-    on_epoch: Callable[[Run, Progress], None] = lambda run, progress: None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> Record:
     """Train one run to its end and return its record; arguments and errors as train_together's, but checkpoint is its
     path."""
-    options = {"checkpoint": lambda run: checkpoint, "on_epoch": on_epoch, "interrupted": interrupted}
+    options = {"checkpoint": lambda run: checkpoint, "interrupted": interrupted}
     return next(train_together([run], dataset, device, **options))
 
 

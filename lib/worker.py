@@ -28,8 +28,8 @@ from lib.training import Interrupted, Progress, train_together
 POLL = 0.25  # seconds between looks at progress, at the clock and for a request to stop
 Unit = tuple[Run, ...]  # runs of one plan, trained together by one worker
 
-TRAINED, LEFT, BUSY = "trained", "left", "busy"  # outcomes of a run; any other is its error
-ENDS = (TRAINED, LEFT)
+# Outcomes of a run, RECORDED where there was a record by then, its twin's or another process's; any other is its error.
+TRAINED, RECORDED, LEFT, BUSY = "trained", "recorded", "left", "busy"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
     A failed kernel or recording of a graph leaves a process that fails at all that follows: later units then have a
     process each, and the memory that this one holds.
     """
-    global _spoiled
     interrupted = _every(POLL, lambda: _is_to_stop(orders))
     if distributed.agree(interrupted()):
         return [LEFT] * len(unit)
@@ -62,13 +61,8 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
         with local_executor(1, orders.device) as fresh:
             return fresh.submit(carry_out, unit, orders).result()
     store, dataset = RunStore(orders.store), _dataset(orders.dataset, unit[0].classes)
-    outcomes = dict.fromkeys(unit, TRAINED)
     with contextlib.ExitStack() as stack:
-        for run in unit:
-            if not distributed.agree(distributed.rank() or _is_mine(run, dataset.fingerprint, store, stack)):
-                outcomes[run] = BUSY
-            elif not distributed.agree(distributed.rank() or _has_record(run, dataset.fingerprint, store)):
-                outcomes[run] = LEFT
+        outcomes = {run: _claimed(run, dataset.fingerprint, store, stack) for run in unit}
         todo = [run for run, outcome in outcomes.items() if outcome == LEFT]
         options = {"checkpoint": lambda run: store.checkpoint(run, dataset.fingerprint), "interrupted": interrupted}
         options["on_epoch"] = lambda run, progress: note(store.progress(run, dataset.fingerprint), progress)
@@ -83,12 +77,25 @@ def carry_out(unit: Unit, orders: Orders) -> list[str]:
             if distributed.world() > 1:
                 raise  # it may be this process's alone, and the others wait for it: torchrun ends them all
             outcomes |= {run: _told(error) for run in todo if outcomes[run] == LEFT}
-            is_sound = isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # the next unit may do better
-            _spoiled = orders.device == "cuda" and not is_sound
-            if orders.device == "cuda":  # steps in flight write into memory that the next unit may be given
-                with contextlib.suppress(RuntimeError):
-                    torch.cuda.synchronize()
+            if orders.device == "cuda":
+                _leave_gpu(error)
     return list(outcomes.values())
+
+
+def _claimed(run: Run, fingerprint: str, store: RunStore, stack: contextlib.ExitStack) -> str:
+    """LEFT, to be trained, where the run is this process's until the stack ends; BUSY where it is another's."""
+    if not distributed.agree(distributed.rank() or _is_mine(run, fingerprint, store, stack)):
+        return BUSY
+    return RECORDED if distributed.agree(distributed.rank() or _has_record(run, fingerprint, store)) else LEFT
+
+
+def _leave_gpu(error: Exception) -> None:
+    """After an error: note whether the process can go on, and wait for the steps in flight, which write into memory
+    that the next unit may be given."""
+    global _spoiled
+    _spoiled = not isinstance(error, InputError | OSError | torch.OutOfMemoryError)  # else the next unit may do better
+    with contextlib.suppress(RuntimeError):
+        torch.cuda.synchronize()
 
 
 def _told(error: BaseException) -> str:

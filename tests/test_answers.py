@@ -161,8 +161,14 @@ def test_forest_alt_text_names_every_headline(quick):
         assert study.headline["criterion"] in text
 
 
-def test_what_was_trained_again_is_shown_beside_the_records(monkeypatch):
-    study = recorded_study("randomization", "quick")
+@pytest.fixture
+def again(quick, tmp_path):
+    """Claim 1's records of quick, as if they were those of another store."""
+    return replace(quick["randomization"], store=RunStore(tmp_path))
+
+
+def test_what_was_trained_again_is_shown_beside_the_records(again, monkeypatch):
+    study = again
     assert "Nothing was trained again" in answers.retrained(study).data
     monkeypatch.setenv("RETRAIN", "1")
     monkeypatch.setenv("STORE", "elsewhere")
@@ -175,8 +181,8 @@ def test_what_was_trained_again_is_shown_beside_the_records(monkeypatch):
     assert text.split()[-1] == "none"  # what was not trained again is not decided otherwise
 
 
-def test_a_criterion_decided_otherwise_is_named(monkeypatch):
-    study = recorded_study("randomization", "quick")
+def test_a_criterion_decided_otherwise_is_named(again, monkeypatch):
+    study = again
     monkeypatch.setenv("RETRAIN", "1")
     monkeypatch.setenv("STORE", "elsewhere")
 
@@ -191,8 +197,8 @@ def test_a_criterion_decided_otherwise_is_named(monkeypatch):
     assert "AlexNet fits random labels" in found["criteria decided otherwise"]
 
 
-def test_what_was_trained_again_on_other_data_is_not_held_against_cifar_10(monkeypatch):
-    digits = recorded_study("randomization", "quick", "digits")
+def test_what_was_trained_again_on_other_data_is_not_held_against_cifar_10(tmp_path, monkeypatch):
+    digits = replace(recorded_study("randomization", "quick", "digits"), store=RunStore(tmp_path))
     monkeypatch.setenv("RETRAIN", "1")
     assert (digits.recorded.data, digits.recorded.records) == ("digits", [])
 

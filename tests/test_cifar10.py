@@ -182,6 +182,21 @@ def test_a_cache_cut_short_is_named(parquet, cache):
         cifar10(parquet)
 
 
+def test_a_cache_that_is_not_to_be_written_is_one_line(parquet, cache, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(module, "FileLock", refuse)
+    with pytest.raises(InputError, match=r"cannot write .*Permission denied"):
+        cifar10(parquet)
+
+
+def test_a_copy_that_was_moved_is_not_decoded_again(parquet, cache, monkeypatch):
+    cifar10(parquet)
+    monkeypatch.setattr(module, "READERS", {})
+    assert_made(cifar10(parquet.rename(parquet.with_name("moved"))))
+
+
 def test_full_disk_is_refused_before_decoding(parquet, cache, monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 1 << 60)
     with pytest.raises(InputError, match="free disk space"):

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lib import answers, pages, tables
-from lib.config import ROOT
+from lib.config import RETRAINED, ROOT
 from lib.profiles import PROFILES, with_parameters
 from lib.runs import RunStore
 from lib.study import recorded_study
@@ -44,7 +44,7 @@ def test_the_recorded_runs_are_a_column_of_their_own_unless_they_are_the_page():
 
 def test_what_was_trained_again_is_not_taken_for_the_papers_size(monkeypatch):
     monkeypatch.setenv("RETRAIN", "1")
-    study = recorded_study("randomization", "quick")
+    study = replace(recorded_study("randomization", "quick"), store=RunStore(RETRAINED))
     text = pages.title(study).data
     assert "at the paper's size" not in text
     assert (text.count("profile quick, reduced"), text.count("these runs")) == (2, 1)

@@ -112,6 +112,10 @@ def test_results_are_tidy_described_and_the_same_each_time(built):
         assert values["key"] == row.key == record["key"]
         assert values["test_accuracy"] == record["final"]["test_accuracy"] == pytest.approx(row.test_accuracy)
         assert row.seed == record["run"]["seed"]
+        assert values["dirty"] == record["provenance"]["dirty"]
+        assert row.training == record["provenance"].get("training_of", row.key)
+    assert table["training"].nunique() < len(table)  # some runs have another's training
+    assert table["dirty"].any()
     mine = table[table["dataset"] == "digits"]
     assert mine["roles"].str.contains("smoke: ").all()
     before = [(folder / f"results.{kind}").read_bytes() for kind in ("csv", "json")]

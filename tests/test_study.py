@@ -1,4 +1,5 @@
 import functools
+import json
 import shutil
 from dataclasses import replace
 from itertools import product
@@ -11,7 +12,7 @@ from lib.config import RECORDED, InputError
 from lib.data import at_hand
 from lib.experiments import claim_arms
 from lib.profiles import PHOTOGRAPHS, PROFILES, with_parameters
-from lib.runs import RunStore, current_record, stored_records
+from lib.runs import RECIPE, RunStore, current_record, stored_records
 from lib.study import open_studies, open_study, recorded_study, run_counts, trains
 from lib.sweep import Summary
 from lib.training import train
@@ -92,14 +93,18 @@ def test_a_page_of_other_rates_shows_the_recorded_ones_beside_them():
     assert "reduced" not in pages.banner(full).data
 
 
-def test_only_whole_records_of_todays_recipe_count(tmp_path):
+def test_only_whole_records_of_todays_recipe_count(tmp_path, capsys):
+    """Those that are damaged are named; of those of another recipe there may be many."""
     whole = next(path for path in sorted(RECORDED.rglob("*.json")) if current_record(path))
     text = whole.read_text()
     for name, content in {"a": text, "b": text.replace('"seed": ', '"seed": 9'), "c": text[1:]}.items():
         (tmp_path / f"{name}.json").write_text(content)
     (tmp_path / "d.json").write_text("null")
     (tmp_path / "e.json").symlink_to(tmp_path / "nowhere")
-    assert [bool(current_record(tmp_path / f"{name}.json")) for name in "abcde"] == [True, *[False] * 4]
+    (tmp_path / "g.json").write_text(json.dumps(json.loads(text) | {"recipe": RECIPE - 1}))
+    assert [bool(current_record(tmp_path / f"{name}.json")) for name in "abcdeg"] == [True, *[False] * 5]
+    told = capsys.readouterr().err
+    assert [f"damaged record {name}.json" in told for name in "abcdeg"] == [False, True, True, True, False, False]
     assert len(stored_records(tmp_path)) == 1
     shutil.copy(tmp_path / "a.json", tmp_path / "f.json")
     assert len(stored_records(tmp_path)) == 2  # as a sweep beside the page adds them
@@ -201,10 +206,13 @@ def test_records_of_another_store_are_read(tmp_path, monkeypatch):
     assert 1 <= len(full) < len(some)  # the others are of other profiles
 
 
-def test_with_retrain_it_is_held_against_the_records_of_the_same_seeds(monkeypatch):
+def test_with_retrain_it_is_held_against_the_records_of_the_same_seeds(tmp_path, monkeypatch):
     monkeypatch.setenv("RETRAIN", "1")
     monkeypatch.setenv("STORE", "elsewhere")
+    own = recorded_study("randomization")
+    assert own.recorded is own  # the records are not held against themselves
     few = replace(recorded_study("randomization", "quick"), profile=with_parameters(PROFILES["quick"], seeds=1))
+    few = replace(few, store=RunStore(tmp_path))
     assert {record.run.seed for record in few.recorded.records} == {0}
     assert few.recorded.profile.seeds == (0,)
 

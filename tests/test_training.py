@@ -41,7 +41,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(digits, small_run, name, t
     asked = iter([False] * (steps_per_epoch + 1) + [True])  # in the middle of the second epoch
     with pytest.raises(Interrupted):
         train(run, digits, checkpoint=path, interrupted=lambda: next(asked))
-    resumed = train(run, digits, checkpoint=path, on_epoch=lambda run, progress: epochs.append(progress.epochs))
+    on_epoch = lambda run, progress: epochs.append(progress.epochs)  # noqa: E731
+    (resumed,) = train_together([run], digits, checkpoint=lambda run: path, on_epoch=on_epoch)
     assert epochs[0] == 2
     assert comparable(resumed) == comparable(train(run, digits))
 
@@ -419,7 +420,7 @@ def test_pixels_change_the_test_set_that_is_evaluated_besides(digits, small_run)
 )
 def test_impossible_settings_are_refused_before_training(digits, small_run, changes):
     with pytest.raises(InputError):
-        train(replace(small_run, **changes), digits, on_epoch=lambda *_: pytest.fail("trained"))
+        list(train_together([replace(small_run, **changes)], digits, on_epoch=lambda *_: pytest.fail("trained")))
 
 
 def test_nothing_assumes_ten_classes(digits):

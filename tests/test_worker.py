@@ -9,16 +9,16 @@ from lib.config import InputError
 from lib.training import Progress, train
 
 
-def carried_out(run, dataset, store):
+def carried_out(run, dataset, store, outcome=worker.TRAINED):
     orders = worker.Orders(dataset.name, store.root, "cpu", store.root / "stop", None)
-    assert worker.carry_out((run,), orders) == [worker.TRAINED]
+    assert worker.carry_out((run,), orders) == [outcome]
     return store.load(run, dataset.fingerprint)
 
 
 @pytest.mark.parametrize("stops", [True, False])
 def test_a_run_that_never_fits_is_trained_once_whether_it_is_to_stop_or_not(digits, small_run, store, stops):
     first, second = replace(small_run, stop_when_fitted=stops), replace(small_run, stop_when_fitted=not stops)
-    trained, adopted = (carried_out(run, digits, store) for run in (first, second))
+    trained, adopted = carried_out(first, digits, store), carried_out(second, digits, store, worker.RECORDED)
     assert None in trained.reached.values()
     assert (trained.training, adopted.training) == (trained.key, trained.key)
     again = train(second, digits)
@@ -34,7 +34,7 @@ def test_of_twins_the_one_without_a_stop_waits_while_the_other_trains(digits, sm
         assert worker.carry_out((full,), orders) == [worker.BUSY]
     with store.claim(full, digits.fingerprint):
         assert worker.carry_out((stops,), orders) == [worker.TRAINED]
-    assert carried_out(full, digits, store).training == stops.key(digits.fingerprint)
+    assert carried_out(full, digits, store, worker.RECORDED).training == stops.key(digits.fingerprint)
 
 
 @pytest.mark.parametrize("stops", [True, False])
