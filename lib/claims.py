@@ -13,7 +13,7 @@ import pandas as pd
 
 from lib import paper
 from lib.corruption import PERMUTED
-from lib.criteria import Comparison, Criterion, Margin
+from lib.criteria import IMAGENET_CHANCE, Comparison, Criterion, Margin
 from lib.experiments import (
     ACROSS_CHANNELS,
     CORRUPTION_MODELS,
@@ -46,6 +46,9 @@ MODEL_NAMES = {
     "mlp_1x512": "MLP 1x512",
     "inception_v3": "Inception V3",
 }
+
+
+GUESSING = -math.log(IMAGENET_CHANCE)  # the loss of guessing among the most classes that there are
 
 
 def network_name(model: str, variant: str = "") -> str:
@@ -349,11 +352,14 @@ def fitting(
 
 
 def unfitted(rows: pd.DataFrame, which: str = "", margin: Margin = MARGINS["fitted"], unit: str = "seeds") -> str:
-    """In how many of its runs a network had not fitted its training images at the end; '' where it had in all.
+    """In how many of its runs a network had not fitted its training images at the end, and how large its loss had grown
+    where it was worse than guessing; '' where it had in all.
 
     which: the runs' name, where it is needed.
     """
-    return _below(rows, margin.value, f"{which}: unfitted at the end" if which else "unfitted at the end", unit)
+    told = _below(rows, margin.value, f"{which}: unfitted at the end" if which else "unfitted at the end", unit)
+    worst = rows["train_loss"].astype(float).max()
+    return f"{told}, their loss grown to {number(worst)}" if told and worst > GUESSING else told
 
 
 def _below(rows: pd.DataFrame, accuracy: float, text: str, unit: str = "seeds") -> str:

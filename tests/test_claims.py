@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from lib import paper
-from lib.claims import CLAIMS, MODEL_NAMES, compare, share_batches, with_relative_time, with_test_errors
+from lib.claims import CLAIMS, MODEL_NAMES, compare, share_batches, unfitted, with_relative_time, with_test_errors
 from lib.corruption import corrupt_labels
 from lib.criteria import comparisons_frame, criteria_frame, verdict
 from lib.experiments import arms_frame, claim_arms
@@ -140,8 +140,8 @@ def test_what_did_not_fit_leaves_a_criterion_undecided(claim, spoil, text):
 
 
 def test_networks_that_did_not_fit_random_labels_may_be_at_chance_for_want_of_training():
-    unfitted = set_where("train_accuracy", 0.7, group="random labels", model="alexnet", seed=1)
-    criteria, failing, _ = spoiled("randomization", unfitted)
+    spoil = set_where("train_accuracy", 0.7, group="random labels", model="alexnet", seed=1)
+    criteria, failing, _ = spoiled("randomization", spoil)
     row = criteria.set_index("criterion").loc["AlexNet trained on random labels is at chance"]
     assert (row["holds"], row["otherwise"], row["unsettled"]) == (
         "undecided",
@@ -164,8 +164,8 @@ def test_networks_that_fit_random_labels_with_other_settings_are_told_of(claim):
 
 
 def test_test_errors_of_networks_that_did_not_fit_grow_undecidedly():
-    unfitted = set_where("train_accuracy", 0.7, model="mlp_1x512", arm="0.5")
-    rows = spoiled("label_corruption", unfitted)[0].set_index("criterion")[["holds", "unsettled"]]
+    spoil = set_where("train_accuracy", 0.7, model="mlp_1x512", arm="0.5")
+    rows = spoiled("label_corruption", spoil)[0].set_index("criterion")[["holds", "unsettled"]]
     undecided = rows[rows["holds"] == "undecided"]["unsettled"].to_dict()
     assert undecided == {"MLP 1x512: test error grows with the corruption rate": "unfitted at the end in 2 of 10 runs"}
     assert rows.loc["MLP 1x512 is at chance at full corruption", "holds"] == "yes"  # it fits wholly random labels
@@ -249,6 +249,14 @@ def test_missing_runs_and_too_few_seeds():
     assert verdict(criteria_frame(CLAIMS["randomization"].criteria(rows, CHANCE))) == "not run"
     one = frame("randomization").query("seed == 0")
     assert verdict(criteria_frame(CLAIMS["randomization"].criteria(one, CHANCE))) == "inconclusive"
+
+
+@pytest.mark.parametrize(("loss", "told"), [(2.3, ""), (6368.2, ", their loss grown to 6,368")])
+def test_runs_whose_loss_grew_beyond_guessing_say_so(loss, told):
+    """They tell of their learning rate, not of what they are compared with."""
+    rows = pd.DataFrame({"train_accuracy": [0.79, 1.0, 0.8], "train_loss": [0.7, 0.01, loss]})
+    assert unfitted(rows) == f"unfitted at the end in 2 of 3 seeds{told}"
+    assert unfitted(rows.iloc[1:2].assign(train_loss=loss)) == ""
 
 
 def test_how_slow_random_labels_are_beside_pixels_that_move_across_channels_is_told():
