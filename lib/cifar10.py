@@ -144,7 +144,7 @@ def _cached(files: list[Path], find: Callable[[Path], list[Path]]) -> Dataset:
                 if not cache.exists():  # no other process was faster
                     _decode(files, find, cache)
         except OSError as error:
-            raise InputError(f"cannot write {cache}: {one_line(error)}") from error
+            raise InputError(f"cannot decode the data set into {cache}: {one_line(error)}") from error
     try:
         *arrays, meta = torch.load(cache, mmap=True, weights_only=True)
         train, test = Split(*arrays[:2]), Split(*arrays[2:])

@@ -171,11 +171,9 @@ def readings_table(study: Study) -> HTML:
         rows.append(values | {"runs": links(study, group, row.model, study.recorded)})
     if not rows:
         return HTML(f"<p>Distance from the paper's curves: {MISSING}.</p>")
-    text = (
-        "How far the recorded runs at the paper's size lie from its curves, mean and largest over the rates: times at "
-    )
-    text += "all rates above 0 that ran, errors at those between 0 and 1, where the readings differ (margin of their "
-    text += f"mean: {in_points(MARGINS['accuracy'].value)})"
+    text = "How far the recorded runs at the paper's size lie from its curves, mean and largest over the rates: times "
+    text += "at all rates above 0 that ran, errors at those between 0 and 1, where the readings differ (margin of "
+    text += f"their mean: {in_points(MARGINS['accuracy'].value)})"
     nearest = distances[list(READINGS)].dropna().idxmin(axis=1)
     counts = (f"on {READINGS[name]} in {many} of {len(nearest)}" for name, many in nearest.value_counts().items())
     of = "Of the rows with runs at such rates, other settings included, the paper's errors are nearer to ours "

@@ -187,7 +187,7 @@ def test_a_cache_that_is_not_to_be_written_is_one_line(parquet, cache, monkeypat
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(module, "FileLock", refuse)
-    with pytest.raises(InputError, match=r"cannot write .*Permission denied"):
+    with pytest.raises(InputError, match=r"cannot decode the data set into .*Permission denied"):
         cifar10(parquet)
 
 
