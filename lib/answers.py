@@ -205,9 +205,9 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
         "mixed": "◐ holds in some seeds",
         "undecided": f"? {row['unsettled'] or 'too few seeds'}",
     }
-    outside = max(row["required_low"] - row["ours"], row["ours"] - row["required_high"])
-    if row["holds"] == "no" and 0 < outside < math.inf:
-        words["no"] += f", by {gap(outside, form)}"
+    if row["holds"] == "no" and math.isfinite(row["ours"]):  # what never came lies infinitely far from any bound
+        outside = max(row["required_low"] - row["ours"], row["ours"] - row["required_high"])
+        words["no"] += f", by {gap(outside, form)}" if outside > 0 else ""
     if row["holds"] not in words:
         return f"{VERDICTS['not run']} {MISSING}"
     is_otherwise = row["holds"] != row["otherwise"]

@@ -244,13 +244,20 @@ def test_a_mean_of_one_seed_has_no_interval(seeds, sure):
 
 @pytest.mark.parametrize(
     ("ours", "low", "high", "told"),
-    [(0.98, 0.99, math.inf, ", by 1.00 points"), (0.3, 0.1, 0.2, ", by 10.00 points"), (0.995, 0.99, math.inf, "")],
+    [
+        (0.98, 0.99, math.inf, ", by 1.00 points"),
+        (0.3, 0.1, 0.2, ", by 10.00 points"),
+        (0.995, 0.99, math.inf, ""),
+        (math.inf, -math.inf, 3, ""),
+        (math.inf, 1, math.inf, ""),
+    ],
 )
+@pytest.mark.filterwarnings("error")  # a page would show it
 def test_a_criterion_that_fails_says_by_how_much(ours, low, high, told):
-    """Not where it is seeds that fail, and their mean does not."""
-    row = {"asked_of": "each seed", "inside": 0, "seeds": 3, "ours": ours, "holds": "no", "otherwise": "no"}
-    row |= {"required_low": low, "required_high": high, "unsettled": "", "caveat": ""}
-    text = answers._criterion_cell(pd.Series(row), percent)
+    """Not where it is seeds that fail, and their mean does not, nor of what never came."""
+    numbers = pd.Series({"ours": ours, "required_low": low, "required_high": high}, dtype=float)
+    row = {"asked_of": "each seed", "inside": 0, "seeds": 3, "holds": "no", "otherwise": "no"}
+    text = answers._criterion_cell(pd.Series(row | dict(numbers) | {"unsettled": "", "caveat": ""}), percent)
     assert text.endswith(f"<br>✘ fails{told}")
 
 
