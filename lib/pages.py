@@ -91,9 +91,8 @@ def once(reason: str, told: set[str]) -> str:
 def heading(column: Study, page: Study, with_hardware: bool = True) -> str:
     """What a page calls a column of its numbers: profile, hardware and data set."""
     machines = {record.provenance["hardware"] for record in column.records} if with_hardware else ()
-    named = (
-        f"{len(machines)} kinds of processors" if len(machines) > 1 else "".join(machines)
-    )  # the banner names them all
+    many = len(machines) > 1  # the banner names them all
+    named = f"{len(machines)} kinds of processors" if many else "".join(machines)
     parts = [f"profile {column.profile.name}", named, "" if column.data == "cifar10" else column.data]
     return f"{'recorded' if column is page.recorded else 'these'} runs ({', '.join(filter(None, parts))})"
 
