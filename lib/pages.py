@@ -109,11 +109,11 @@ def word(verdict: str, detail: str = "") -> str:
 
 
 def not_asked(study: Study) -> HTML:
-    """Where the paper asks what a page does not: of the other kind of data set."""
+    """Where a page leaves out what is asked of the other kind of data set."""
     text = "The paper asks this of ImageNet: <code>make report DATASET=imagenet</code> does, and "
     text += "<code>DATASET=tiny-imagenet</code> on fewer and smaller photographs."
     if study.on_photographs:
-        text = "The paper asks this of CIFAR-10: <code>make report DATASET=cifar10</code> does."
+        text = "Of CIFAR-10 only: <code>make report DATASET=cifar10</code> has this."  # not all of it is the paper's
     return HTML(f"<p>{text}</p>")
 
 
