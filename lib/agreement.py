@@ -9,7 +9,7 @@ Only runs at the paper's size can answer.
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import count, product
 
 import numpy as np
 import pandas as pd
@@ -149,6 +149,7 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
         is_ratio = row.scale == "ratio"
         back = np.exp if is_ratio else float
         offset, run = row.interval, prediction_interval(row.offsets)
+        note = "; ".join(filter(None, (row.note, _doubt(row))))
         result.append(
             {
                 "source": row.source,
@@ -165,9 +166,20 @@ def rows_frame(rows: Iterable[Row]) -> pd.DataFrame:
             | {"in_one_run": row.in_one_run, "seeds": len(row.offsets)}
             | {"offset": back(offset.mean), "margin": row.margin.value, "why": row.margin.why}
             | {"p_equivalence": math.nan if row.scale == "share" else _equivalence(row)}
-            | {"direction": row.direction, "verdict": row.verdict, "note": row.note}
+            | {"direction": row.direction, "verdict": row.verdict, "note": note}
         )
     return pd.DataFrame(result)
+
+
+def _doubt(row: Row) -> str:
+    """What the seeds say where their interval is too wide to say it, or how many would be enough; '' elsewhere."""
+    outside = np.sign(row.offsets) * (np.abs(row.offsets) > row.bound)
+    if row.verdict != "inconclusive" or row.is_unsettled or len(outside) < MIN_SEEDS:
+        return ""
+    if row.scale == "share":
+        enough = next(n for n in count(MIN_SEEDS) if proportion_interval(0, n).high <= row.bound)
+        return f"{enough} seeds alike would decide it"
+    return "every seed is outside the margin, on the same side" if abs(outside.sum()) == len(outside) else ""
 
 
 def _equivalence(row: Row) -> float:
@@ -228,13 +240,20 @@ def _label_corruption(frame: pd.DataFrame) -> Iterator[Row]:
                 margins = [_of_its_rise(margin, curves, model) for margin in margins]
             gaps = {name: _gaps(rows[rows["model"] == model], curve, column) for name, rows in frames.items()}
             ran, form = gaps[""].shape[1], number if column == "relative_time" else in_points
-            some = [f"at {ran} of these {len(curve)} rates"] if ran < len(curve) and len(gaps[""]) else []
+            told = [f"at {ran} of these {len(curve)} rates"] if ran < len(curve) and len(gaps[""]) else []
+            told += [f"the paper has one value at {rates}" for rates in _twice(curve)]
             text = f"{MODEL_NAMES[model]}: absolute difference of the {what} from the paper's,"
             for how, over, margin in (("mean over", "mean", margins[0]), ("largest of", "max", margins[1])):
                 values = {name: each.agg(over, axis=1) for name, each in gaps.items() if each.shape[1] >= ran}
                 ours, others = values.pop(""), {name: each.mean() for name, each in values.items()}
-                note = "; ".join(some + [f"{name}: {form(gap)}" for name, gap in others.items() if math.isfinite(gap)])
+                note = "; ".join(told + [f"{name}: {form(gap)}" for name, gap in others.items() if math.isfinite(gap)])
                 yield Row(source, f"{text} {how} {rates}", runs, ours, 0.0, margin, "distance", note=note)
+
+
+def _twice(curve: pd.DataFrame) -> list[str]:
+    """Neighbouring rates at which a curve has one value, in words."""
+    rates, rises = curve["corruption"].to_numpy(), np.diff(curve.iloc[:, -1])
+    return [f"{rates[i]:g} and {rates[i + 1]:g}" for i in np.flatnonzero(rises == 0)]
 
 
 def _of_its_rise(margin: Margin, curves: pd.DataFrame, model: str) -> Margin:
@@ -388,14 +407,15 @@ def contradictions(frame: pd.DataFrame) -> pd.DataFrame:
 
 def readings(frame: pd.DataFrame) -> pd.DataFrame:
     """Fig. 1c's test error read in two ways, as that on the test set's own labels and on labels corrupted like those
-    trained on: how far ours, the mean of the seeds, lie from the paper's curve at the rates between 0 and 1, where the
-    two differ; and how far the relative times to overfit lie from Fig. 1b's, at all rates above 0. From claim 2's
+    trained on: how far our seeds lie from the paper's curve on average at the rates between 0 and 1, where the two
+    differ; and how far the relative times to overfit lie from Fig. 1b's, at all rates above 0. From claim 2's
     arms_frame; a row for each network and variant of settings that ran at such a rate, at the paper's size. Errors of
     runs that learned nothing are left out: they are those of guessing on any labels, and tell of neither.
 
     Columns: model, variant, rates (how many between 0 and 1), fewest_seeds and most_seeds (at one of these rates, or
     at 1 where there are none), left_out (how many runs), unfitted (in how many of the others, in words), relative_time
-    and each of READINGS, the mean absolute differences, and the largest under the same name with 'largest_' before it.
+    and each of READINGS, the mean absolute differences, and the largest rate's under the same name with 'largest_'
+    before it.
     """
     times, errors = (curve.set_index(["model", "corruption"]).iloc[:, 0] for curve in (paper.fig1b(), paper.fig1c()))
     published = pd.DataFrame({"relative_time": times} | dict.fromkeys(READINGS, errors))
@@ -406,8 +426,8 @@ def readings(frame: pd.DataFrame) -> pd.DataFrame:
         rows = rows[rows["label_corruption"] > 0]
         silent = (rows["label_corruption"] < 1) & (rows["train_accuracy"] <= PAPER_CHANCE + MARGINS["chance"].value)
         rows.loc[silent | (rows["label_corruption"] == 1), list(READINGS)] = math.nan  # the same at 1
-        by_rate = rows.groupby("label_corruption")
-        gaps = (by_rate[list(published)].mean() - published.loc[model]).dropna(how="all").abs()
+        apart = (rows[list(published)] - published.loc[model].loc[rows["label_corruption"]].to_numpy()).abs()
+        gaps = apart.groupby(rows["label_corruption"]).mean().dropna(how="all")
         if len(gaps):
             counts = {"rates": gaps[list(READINGS)].notna().all(axis=1).sum(), "left_out": silent.sum()}
             counts["unfitted"] = unfitted(rows[(rows["label_corruption"] < 1) & ~silent], unit="runs")

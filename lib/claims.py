@@ -119,10 +119,12 @@ def at_chance(
     margin: Margin = MARGINS["chance"],
 ) -> Criterion:
     """The criterion that values are those of guessing, on average within a margin; unsettled: by unfitted runs, which
-    might as well have learned nothing at all."""
+    might as well have learned nothing at all.
+
+    Labels drawn at random favour no class on any test image: on average over the draws, each network is at chance."""
     bounds = chance - margin.value, chance + margin.value
-    mean = mean_interval(values)
-    return Criterion(what, quantity, runs, values, margin.why, *bounds, published, mean, unsettled=unsettled)
+    why = f"{margin.why}. Whatever is learned from random labels is at chance on average: this fails where labels leak"
+    return Criterion(what, quantity, runs, values, why, *bounds, published, mean_interval(values), unsettled=unsettled)
 
 
 def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
@@ -152,8 +154,8 @@ def _fits_otherwise(frame: pd.DataFrame, comparison: str, name: str, model: str)
     for variant in TRAINING_VARIANTS:
         values = arm(frame, group_of(comparison, variant), name, model, "train_accuracy").dropna()
         fitted = (values >= MARGINS["fitted"].value).sum()
-        parts += [f"{variant} {fitted} of {count(len(values), 'seed')}"] if len(values) else []
-    return f"random labels fitted with other settings: {', '.join(parts)}" if parts else ""
+        parts += [f"{variant} {fitted} of {len(values)}"] if len(values) else []
+    return f"seeds that fit random labels with other settings: {', '.join(parts)}" if parts else ""
 
 
 def times_to_overfit(frame: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +202,14 @@ def _criteria_of_times(frame: pd.DataFrame) -> Criteria:
         paper=published[noise] / published[true],
         interval=ratio_interval(ratios),
         unsettled=unsettled,
+        caveat=_most_seen(arm(frame, runs[0], noise, runs[1], "epochs"), times[true], margin.value),
     )
+
+
+def _most_seen(epochs: pd.Series, times: pd.Series, asked: float) -> str:
+    """The largest factor over these times that runs of so many epochs can show, where that is less than is asked."""
+    most = (epochs / times).max()
+    return f"in {epochs.max():.0f} epochs no factor above {number(most)} can be seen" if 0 < most < asked else ""
 
 
 def _over_longest(times: pd.DataFrame) -> tuple[pd.Series, str]:
@@ -280,9 +289,11 @@ def _explicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Compar
     group = UNREGULARIZED[0]
     published = paper.table1().query("labels == 'true'").set_index(["model", "arm"])[ACCURACIES]
     for model, rows in frame[frame["group"] == group].groupby("model", sort=False):
-        for name in [name for name in dict.fromkeys(rows["arm"]) if name != "none"]:
+        # The paper does not state its coefficient of weight decay: its row is held against each of ours.
+        regularizers = dict(zip(rows["arm"], rows["regularizers"], strict=True))
+        for name in [name for name in regularizers if name != "none"]:
             arms = [(group, each, model) for each in (name, "none")]
-            papers = published.reindex([(model, name), (model, "none")])
+            papers = published.reindex([(model, regularizers[name]), (model, "none")])
             headline = (model, name) == ("inception", "random crop + weight decay")
             yield compare(frame, chance, f"{MODEL_NAMES[model]}, {name}", *arms, papers, headline=headline)
 

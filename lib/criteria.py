@@ -231,13 +231,13 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
 def tally(criteria: pd.DataFrame, named: bool = True) -> str:
     """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; named: and
-    which fails, where it is one. The criteria's own table has them all."""
+    which fails, where it is one, with its caveat. The criteria's own table has them all."""
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
     counts = criteria["holds"].value_counts()
     others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
-    failed = criteria.loc[criteria["holds"] == "no", "criterion"]
+    failed = criteria.loc[criteria["holds"] == "no", ["criterion", "caveat"]]
     if named and len(failed) == 1:
-        others["no"] += f" ({failed.iloc[0]})"
+        others["no"] += f" ({'; '.join(filter(None, failed.iloc[0]))})"
     return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others.values()])
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lib import paper
 from lib.agreement import READINGS, readings
-from lib.claims import MODEL_NAMES, arm, network_name, rows_of, share_batches, with_relative_time
+from lib.claims import MODEL_NAMES, arm, network_name, rows_of, share_batches, unfitted, with_relative_time
 from lib.corruption import PERMUTED
 from lib.experiments import (
     ACROSS_CHANNELS,
@@ -89,14 +89,16 @@ def _moved(runs: pd.DataFrame, column: str, form: Callable, published: Mapping[s
 
 def _differences(pairs: Mapping[str, Sequence[pd.DataFrame]], column: str, text: str) -> str:
     """By network what one way adds to the other in a column, in points with its 95 % interval, of the seeds that ran
-    both ways; '—' where none did."""
+    both ways, and in how many of these runs it did not fit; '—' where none did."""
     parts = []
     for model, ways in pairs.items():
         both = pd.concat([rows.set_index("seed")[column].astype(float) for rows in ways], axis=1).dropna()
         if len(both):
             mean, low, high = difference(*both.to_numpy().T, paired=share_batches(*ways))
             surety = f" ({100 * low:+.2f} to {100 * high:+.2f})" if len(both) > 1 else ""
-            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety}, {count(len(both), 'seed')}")
+            told = unfitted(pd.concat(rows[rows["seed"].isin(both.index)] for rows in ways), unit="runs")
+            basis = "; ".join(filter(None, (count(len(both), "seed"), told)))
+            parts.append(f"{MODEL_NAMES[model]} {100 * mean:+.2f} points{surety} [{basis}]")
     return f"{text}: {'; '.join(parts)}" if parts else "—"
 
 
@@ -149,14 +151,14 @@ def _overfits(model: str, rows: pd.DataFrame, distance: float) -> str:
 
 def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
     rows = runs[(runs["group"] == UNREGULARIZED[0]) & (runs["dropout"] == 0) & ~runs["random_crop"].astype(bool)]
-    parts = []
-    for model, part in rows.groupby("model", sort=False):
-        values = part.pivot(index="seed", columns="weight_decay", values="test_accuracy").astype(float)
-        values = values.dropna(axis=1, how="all").dropna()  # seeds that ran with all: the spread is no effect
-        if len(values) and (values.columns > 0).sum() > 1:
-            each = ", ".join(f"{percent(mean)} with {name:g}" for name, mean in values.mean().items())
-            parts.append(f"{MODEL_NAMES[model]} {each} ({count(len(values), 'seed')})")
-    found = {WEIGHT_DECAY: f"test accuracy of {'; '.join(parts)}" if parts else "—"}
+    ran, parts = rows[rows["key"].notna()], []
+    for coefficient in sorted(set(ran["weight_decay"]) - {0.0}):
+        ways = {
+            model: [part[part["weight_decay"] == each] for each in (coefficient, 0.0)]
+            for model, part in ran.groupby("model", sort=False)
+        }
+        parts.append(_differences(ways, "test_accuracy", f"test accuracy with {coefficient:g} over that without"))
+    found = {WEIGHT_DECAY: "; ".join(parts) if len(parts) > 1 else "—"}  # with one there is no choice to tell of
     groups = UNREGULARIZED[1], "Table 1, random labels"
     return found | _alexnet_found(runs[runs["comparison"].isin(groups) & (runs["arm"] == "none")])
 
@@ -198,7 +200,7 @@ def _either_way(runs: pd.DataFrame, setting: str, noun: str) -> str:
     for what, rate, column, form in (
         ("test accuracy on true labels", 0.0, "test_accuracy", percent),
         ("training accuracy on random labels", 1.0, "train_accuracy", percent),
-        ("time to overfit on random labels over that on true ones", 1.0, "relative_time", number),
+        (f"time to a loss of {OVERFIT_LOSS:g} on random labels over that on true ones", 1.0, "relative_time", number),
     ):
         rows = runs[runs["label_corruption"] == rate].reindex(columns=[*runs.columns.union([column])])
         values = rows.set_index(setting)[column].astype(float).dropna().groupby(level=0, sort=False)

@@ -153,8 +153,10 @@ def test_a_comparison_of_other_batches_has_welchs_interval():
 
 
 def test_what_fails_alone_is_named():
-    criteria = pd.DataFrame({"criterion": ["a", "b", "c", "d"], "holds": ["yes", "no", "undecided", "no"]})
+    holds = ["yes", "no", "undecided", "no"]
+    criteria = pd.DataFrame({"criterion": ["a", "b", "c", "d"], "holds": holds, "caveat": ["", "", "", "why"]})
     assert tally(criteria) == "1 of 4 criteria hold, 2 failed, 1 undecided"
     assert tally(criteria[:3]) == "1 of 3 criteria hold, 1 failed (b), 1 undecided"
+    assert tally(criteria[3:]) == "0 of 1 criteria hold, 1 failed (d; why)"
     assert tally(criteria[:3], named=False) == "1 of 3 criteria hold, 1 failed, 1 undecided"
     assert tally(criteria[:1]) == "1 of 1 criteria hold"

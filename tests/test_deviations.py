@@ -207,10 +207,10 @@ def test_what_came_of_controls_is_their_difference_by_seed():
     results = {"test_accuracy": accuracy, "train_accuracy": accuracy, "arithmetic": arithmetic}
     runs = runs_of("randomization", PAPER, key="k", **results)
     half = 2.7764451052 * 10 * math.sqrt(2 / 3)  # Welch's, as images and batches are others: t of 4 degrees of freedom
-    ours = f"MLP 1x512 +1.00 points ({1 - half:+.2f} to {1 + half:+.2f}), 3 seeds"
+    ours = f"MLP 1x512 +1.00 points ({1 - half:+.2f} to {1 + half:+.2f}) [3 seeds; unfitted at the end in 6 of 6 runs]"
     assert found("randomization", EXACT, runs).endswith(ours)
     text = found("randomization", PRECISION, runs)
-    assert text.count("-2.00 points, 1 seed") == len(PAPER.networks("cifar10")) - 1
+    assert text.count("-2.00 points [1 seed; unfitted at the end in 2 of 2 runs]") == len(PAPER.networks("cifar10")) - 1
     assert "AlexNet" not in text  # both of its runs were in fp32
 
 
@@ -268,7 +268,13 @@ def test_the_nearer_kind_of_test_labels_is_named_with_its_distance():
 def test_two_coefficients_stand_beside_each_other():
     runs = runs_of("explicit_regularization", PAPER, key="k", test_accuracy=lambda row: 0.5 + 100 * row["weight_decay"])
     text = found("explicit_regularization", WEIGHT_DECAY, runs)
-    assert "AlexNet 50.00% with 0, 50.50% with 5e-05, 55.00% with 0.0005 (3 seeds)" in text
+    less, more = text.split("; test accuracy with 0.0005 over that without: ")
+    assert less.startswith(
+        "test accuracy with 5e-05 over that without: Inception +0.50 points (+0.50 to +0.50) [3 seed"
+    )
+    assert "AlexNet +0.50 points (+0.50 to +0.50) [3 seeds]" in less
+    assert "AlexNet +5.00 points (+5.00 to +5.00) [3 seeds]" in more
+    assert found("explicit_regularization", WEIGHT_DECAY, runs[runs["weight_decay"] != 5e-05]) == "—"
 
 
 def test_coefficients_are_compared_on_the_same_seeds():
@@ -277,7 +283,7 @@ def test_coefficients_are_compared_on_the_same_seeds():
 
     runs = runs_of("explicit_regularization", PAPER, key="k", test_accuracy=accuracy)
     text = found("explicit_regularization", WEIGHT_DECAY, runs)
-    assert "AlexNet 50.00% with 0, 50.00% with 5e-05, 50.00% with 0.0005 (1 seed)" in text
+    assert text.count("AlexNet +0.00 points [1 seed]") == 2
 
 
 def test_at_the_papers_learning_rate_it_is_told_whether_runs_without_batch_norm_diverge():
