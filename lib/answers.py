@@ -28,6 +28,7 @@ from lib.words import (
     form_of,
     gap,
     interval,
+    mean_text,
     number,
     p_value,
     percent,
@@ -77,7 +78,7 @@ def _verdict_elsewhere(study: Study, page: Study) -> str:
 
 
 def _headline_mean(study: Study) -> str:
-    return form_of(study.headline["quantity"])(study.headline["ours"])  # 'not run' without a seed
+    return mean_text(study.headline["ours"], study.headline["seeds"], form_of(study.headline["quantity"]))
 
 
 def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
@@ -92,7 +93,7 @@ def _surety(row: pd.Series, form: Callable[[float], str]) -> str:
 def _slack(row: pd.Series, form: Callable[[float], str]) -> str:
     """How far a mean lies inside its margin (+) or outside it (-)."""
     bounds = _range(row["required_low"], row["required_high"], form)
-    if not row["seeds"]:
+    if pd.isna(row["ours"]):
         return bounds
     slack = min(row["ours"] - row["required_low"], row["required_high"] - row["ours"])
     return f"{'+' if slack >= 0 else '-'}{gap(abs(slack), form)} <small>{bounds}</small>"
@@ -216,7 +217,7 @@ def _criterion_cell(row: pd.Series, form: Callable[[float], str]) -> str:
     is_of_each = row["asked_of"] == "each seed"
     sure = [_surety(row, form)] if is_of_each or row["seeds"] >= MIN_SEEDS else []
     sure += [] if is_of_each else [count(row["seeds"], "seed")]
-    text = f"{form(row['ours'])} <small>{', '.join(sure)}</small>"
+    text = f"{mean_text(row['ours'], row['seeds'], form)} <small>{', '.join(sure)}</small>"
     told = "".join(f"<br><small>{note}</small>" for note in notes)
     return f"{text}<br>{words[row['holds']]}{told}"  # may wrap: why it is undecided can be long
 

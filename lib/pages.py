@@ -72,7 +72,10 @@ def table(frame: pd.DataFrame, title: str = "", long: bool = False) -> HTML:
     """
     body = frame.to_html(index=False, escape=False, na_rep=MISSING, border=0, classes="report", justify="left")
     heading = f"<p><strong>{html.escape(title)}</strong></p>" if title else ""
-    return HTML(f'{heading}<div class="scroll{" long" if long else ""}" tabindex="0">{body}</div>')
+    if not long:
+        return HTML(f'{heading}<div class="scroll" tabindex="0">{body}</div>')
+    rows = f'<p class="screen"><small>{count(len(frame), "row")} in a box that scrolls</small></p>'
+    return HTML(f'{heading}{rows}<div class="scroll long" tabindex="0">{body}</div>')
 
 
 def wide(text: str) -> str:

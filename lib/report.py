@@ -223,11 +223,14 @@ def build(choice: Choice, store: RunStore, folder: Path = HTML) -> Path:
     else:
         print("this profile takes days on a CPU: nothing is trained, the pages show the records there are")
     os.environ["STORE"] = str(store.root)
+    executed = {}
+    for page in pages_of(choice.dataset):  # all, before the last report's are touched: a stop leaves that one whole
+        print(f"page: {page}", flush=True)
+        executed[page] = execute(page, choice)
     for page in PAGES:
         (folder / f"{page}.html").unlink(missing_ok=True)  # of another data set, whose pages may be others
-    for page in pages_of(choice.dataset):
-        print(f"page: {page}", flush=True)
-        export(page, execute(page, choice), folder, choice)
+    for page, notebook in executed.items():
+        export(page, notebook, folder, choice)
     copy_records(store, folder)
     write_results(folder)
     return folder / "index.html"

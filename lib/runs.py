@@ -199,7 +199,8 @@ class Record:
             if recipe != RECIPE:
                 raise OtherRecipe(f"recipe {recipe}, not {RECIPE}")
             record = cls(**values | {"run": Run(**values["run"])})
-            is_whole = "train_loss" in record.history and "data" in record.provenance and "train_loss" in record.final
+            is_whole = "train_loss" in record.history and {"data", "steps_per_epoch"} <= record.provenance.keys()
+            is_whole = is_whole and "train_loss" in record.final and len(set(map(len, record.history.values()))) == 1
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         if record.key != key:

@@ -140,7 +140,8 @@ class Study:
         return self._verdict(self.criteria)
 
     def _verdict(self, criteria: pd.DataFrame) -> str:
-        return verdict(criteria) if self.profile.is_result else "inconclusive"
+        found = verdict(criteria)
+        return found if self.profile.is_result or found == "not run" else "inconclusive"
 
     def group(self, name: str) -> pd.DataFrame:
         """The frame's rows of one group of arms."""

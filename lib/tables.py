@@ -45,7 +45,7 @@ def agreement_table(study: Study) -> HTML:
         form = number if row.source in ("Fig. 1a", "Fig. 1b") else form_of(row.row)
         bounds = _possible(row.run_low, row.run_high, form)
         run, is_known = interval(*bounds, form), np.isfinite(bounds).all()
-        one = {None: "", True: ": has the paper's" if is_known else "", False: ": does not"}[row.in_one_run]
+        one = {None: "", True: ": with the paper's" if is_known else "", False: ": without the paper's"}[row.in_one_run]
         if row.in_one_run is False and form(row.paper) in (form(row.run_low), form(row.run_high)):
             one += ", by less than is shown"
         values = {

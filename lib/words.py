@@ -50,12 +50,17 @@ def form_of(quantity: str) -> Callable[[float], str]:
     return percent if re.search("accuracy|error|share|top-", quantity) else number
 
 
+def mean_text(mean: float, seeds: int, form: Callable[[float], str]) -> str:
+    """A mean; 'not run' without a seed, and a dash where the seeds have none: what remains of nothing is no share."""
+    return MISSING if not seeds else "—" if pd.isna(mean) else form(mean)
+
+
 def estimate(mean: float, low: float, high: float, seeds: int, form: Callable[[float], str] = percent) -> str:
     """A mean, its 95 % interval and the number of seeds; 'not run' without a seed, no interval below two."""
     if not seeds:
         return MISSING
     interval = f"[{form(low)} to {form(high)}], " if np.isfinite([low, high]).all() else ""
-    return f"{form(mean)} <small>{interval}{count(seeds, 'seed')}</small>"
+    return f"{mean_text(mean, seeds, form)} <small>{interval}{count(seeds, 'seed')}</small>"
 
 
 def interval(low: float, high: float, form: Callable[[float], str]) -> str:

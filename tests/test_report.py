@@ -101,6 +101,20 @@ def test_building_again_trains_nothing_and_gives_the_same_page(built, tmp_path, 
     assert before == {path: path.stat().st_mtime_ns for path in (built / "store").rglob("*.json")}
 
 
+def test_a_build_that_is_stopped_leaves_the_last_report_whole(built, tmp_path, monkeypatch):
+    def execute(page, choice):
+        if page != PAGES[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(report, "execute", execute)
+    for page in PAGES:
+        (tmp_path / f"{page}.html").write_text("the last one's")
+    with pytest.raises(KeyboardInterrupt):
+        report.build(SMOKE, RunStore(built / "store"), tmp_path)
+    assert {path.read_text() for path in tmp_path.glob("*.html")} == {"the last one's"}
+    assert len(list(tmp_path.iterdir())) == len(PAGES)
+
+
 def test_results_are_tidy_described_and_the_same_each_time(built):
     folder = built / "html"
     table = pd.read_csv(folder / "results.csv")

@@ -87,7 +87,16 @@ def test_damaged_record_is_named_and_counts_as_missing(store, small_run, capsys,
 
 
 @pytest.mark.parametrize(
-    ("part", "left"), [("history", {}), ("history", None), ("provenance", {}), ("final", None), ("final", {})]
+    ("part", "left"),
+    [
+        ("history", {}),
+        ("history", None),
+        ("history", {"epoch": [1, 2], "train_loss": [0.5]}),
+        ("provenance", {}),
+        ("provenance", {"data": {}}),
+        ("final", None),
+        ("final", {}),
+    ],
 )
 def test_a_record_without_its_results_counts_as_missing(store, small_run, capsys, part, left):
     path = store.save(make_record(small_run))

@@ -124,7 +124,7 @@ def test_each_column_of_the_agreement_has_its_own_numbers(quick):
             assert (row[4] == "—") == is_vacuous
             assert row[3].startswith(f"{100 * full.ours:.2f} %")
             assert row[9].startswith(f"{100 * own.ours:.2f} %")
-            assert ("has the paper's" in row[4], "does not" in row[4]) == (says and not is_vacuous, not says)
+            assert (": with the" in row[4], ": without the" in row[4]) == (says and not is_vacuous, not says)
             seen.add((says, is_vacuous, full.ours != own.ours))
     assert {(True, False, True), (False, False, True), (True, True, True)} <= seen
 
@@ -133,7 +133,7 @@ def test_an_interval_that_ends_beside_the_papers_value_says_so():
     _, *rows = cells(tables.agreement_table(recorded_study("randomization")).data)
     (row,) = [row for row in rows if row[1] == "time to overfit on gaussian over that on true labels"]
     low, high = re.match(r"([\d.]+) to ([\d.]+): ", row[4]).groups()
-    assert ("by less than is shown" in row[4]) == ("does not" in row[4] and row[2] in (low, high))
+    assert ("by less than is shown" in row[4]) == ("without the paper's" in row[4] and row[2] in (low, high))
 
 
 def test_ratios_are_ours_over_the_papers():

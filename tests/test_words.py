@@ -28,6 +28,7 @@ def test_estimates():
     )
     assert words.estimate(0.5, nan, nan, 1) == "50.00\N{NO-BREAK SPACE}% <small>1 seed</small>"
     assert words.estimate(nan, nan, nan, 0) == "not run"
+    assert words.estimate(nan, nan, nan, 2) == "— <small>2 seeds</small>"  # they ran, but have no such number
     assert words.form_of("rank correlation")(1.0) == "1.00"
     assert words.form_of("test error")(0.5) == "50.00\N{NO-BREAK SPACE}%"
     assert words.form_of("time over the longest other")(1.2345) == "1.23"
