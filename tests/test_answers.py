@@ -65,7 +65,7 @@ def test_slack_is_signed_and_names_the_margin():
     assert answers._slack(row, "{:.2f}".format) == "-0.20 <small>at most 0.50</small>"
     row["required_low"], row["required_high"] = 0.6, 0.75
     assert answers._slack(row, "{:.2f}".format) == "+0.05 <small>0.60 to 0.75</small>"
-    row["seeds"] = 0
+    row["ours"] = math.nan  # without a seed, or where what remains is a share of nothing
     assert answers._slack(row, "{:.2f}".format) == "0.60 to 0.75"
 
 
