@@ -158,7 +158,8 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
             for model, part in ran.groupby("model", sort=False)
         }
         parts.append(_differences(ways, "test_accuracy", f"test accuracy with {coefficient:g} over that without"))
-    found = {WEIGHT_DECAY: "; ".join(parts) if len(parts) > 1 else "—"}  # with one there is no choice to tell of
+    told = [part for part in parts if part != "—"]
+    found = {WEIGHT_DECAY: "; ".join(told) if len(told) > 1 else "—"}  # with one there is no choice to tell of
     groups = UNREGULARIZED[1], "Table 1, random labels"
     return found | _alexnet_found(runs[runs["comparison"].isin(groups) & (runs["arm"] == "none")])
 

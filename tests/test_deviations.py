@@ -275,6 +275,8 @@ def test_two_coefficients_stand_beside_each_other():
     assert "AlexNet +0.50 points (+0.50 to +0.50) [3 seeds]" in less
     assert "AlexNet +5.00 points (+5.00 to +5.00) [3 seeds]" in more
     assert found("explicit_regularization", WEIGHT_DECAY, runs[runs["weight_decay"] != 5e-05]) == "—"
+    apart = (runs["weight_decay"] == 5e-05) & (runs["seed"] < 1) | (runs["weight_decay"] != 5e-05) & (runs["seed"] > 0)
+    assert found("explicit_regularization", WEIGHT_DECAY, runs[apart]) == "—"  # no seed ran with it and without it
 
 
 def test_coefficients_are_compared_on_the_same_seeds():
