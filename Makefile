@@ -13,6 +13,8 @@ export STORE ?= $(if $(filter 1,$(RETRAIN)),report/retrained,report/runs)
 export IMAGE_SIZE ?=
 PARAMETERS ?=
 export PYTHONUNBUFFERED := 1
+# With it, as in many images, each of the many processes compiles torch's sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help env report lab test .known units cells bench readme lock clean
