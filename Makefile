@@ -17,7 +17,7 @@ export PYTHONUNBUFFERED := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help env report lab test .known units cells bench readme lock clean
+.PHONY: help env report lab test .known commands units cells bench readme lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -46,16 +46,22 @@ lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir=. \
 	  --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
-test: units cells  ## style, unit tests and notebooks; make -j2 -O test runs them side by side
+test: units commands cells  ## style, unit tests and notebooks; make -j2 -O test runs two of its parts at a time
 
 .known: $(READY)  # an unknown data set is refused before anything runs
 	@$(BIN)/python -c "from lib import config, data; exit(config.run_command(lambda: not data.resolve_dataset('$(DATASET)')))"
 
-units: .known  ## check style and run the unit tests
+# The tests that start processes of their own take about as long as all others.
+COMMANDS := $(patsubst %,tests/test_%.py,bench browser distributed report sweep)
+
+units: .known  ## check style and run the other unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
-	$(BIN)/python -m pytest -q tests
+	$(BIN)/python -m pytest -q tests $(addprefix --ignore=,$(COMMANDS))
+
+commands: .known  ## run the tests of whole commands and built pages
+	$(BIN)/python -m pytest -q $(COMMANDS)
 
 cells: .known  ## run every notebook at PROFILE=smoke
 	rm -rf build/test-runs
