@@ -54,7 +54,7 @@ def agreement_table(study: Study) -> HTML:
             "paper": form(row.paper),
             heading(study.recorded, study): _ours(row, form),
             "95 % prediction interval for one run": run + one if row.scale not in ("distance", "share") else "—",
-            "off by (p of equivalence)": f"{_offset(row, form)} <small>({p_value(row.p_equivalence)})</small>",
+            "off by (p of equivalence)": _off_by(row, form),
             "margin": f"{_margin(row, form)}<br><small>{once(row.why, reasons)}</small>",
             "direction of what it adds": row.direction or "—",
             "verdict": word(row.verdict) if study.recorded.is_full else "—",
@@ -80,12 +80,13 @@ def _possible(low: float, high: float, form: Callable[[float], str]) -> tuple[fl
     return (math.nan, math.nan) if low <= 0 and high >= 1 else tuple(np.clip([low, high], 0.0, 1.0))
 
 
-def _offset(row, form: Callable[[float], str]) -> str:
+def _off_by(row, form: Callable[[float], str]) -> str:
     if not row.seeds:
         return "—"
+    offset = gap(row.offset, form)
     if row.scale == "ratio":
-        return "never" if math.isinf(row.offset) else f"times {row.offset:.2f}"
-    return gap(row.offset, form)
+        offset = "never" if math.isinf(row.offset) else f"times {row.offset:.2f}"
+    return f"{offset} <small>({p_value(row.p_equivalence)})</small>"
 
 
 def _margin(row, form: Callable[[float], str]) -> str:

@@ -1,5 +1,6 @@
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -141,6 +142,12 @@ def test_ratios_are_ours_over_the_papers():
     (row,) = [row for row in rows if row[1] == "steps to overfit on true labels"]
     published, ours = (float(row[place].split()[0].replace(",", "")) for place in (2, 3))
     assert float(re.search(r"times ([\d.]+)", row[5])[1]) == pytest.approx(ours / published, abs=0.01)
+
+
+def test_what_did_not_run_is_off_by_a_dash(quick):
+    nothing = replace(quick["explicit_regularization"].recorded, records=[])
+    _, *rows = cells(tables.agreement_table(nothing).data)
+    assert {(row[3], row[5]) for row in rows} == {("not run", "—")}
 
 
 def test_table_2s_parts_have_their_own_rows():
