@@ -19,6 +19,7 @@ from lib.claims import (
     COLUMNS,
     MODEL_NAMES,
     arm,
+    other_coefficients,
     rows_of,
     times_to_overfit,
     unfitted,
@@ -39,7 +40,7 @@ from lib.statistics import (
     proportion_interval,
     rank_correlation,
 )
-from lib.words import in_points, number
+from lib.words import in_points, number, percent
 
 TABLE2_COLUMNS = (  # of paper.table2, of runs_frame, what it is
     ("train_top1", "train_accuracy", "training top-1"),
@@ -187,13 +188,20 @@ def _equivalence(row: Row) -> float:
 
 
 def _accuracies(frame: pd.DataFrame, row, group: str) -> Iterator[Row]:
-    """A row of Table 1: training and test accuracy; with a note where ours did not fit."""
-    note = unfitted(rows_of(frame, group, row.arm, row.model))
+    """A row of Table 1: training and test accuracy; with a note where ours did not fit, and of other coefficients."""
+    short = unfitted(rows_of(frame, group, row.arm, row.model))
     for split in SPLITS:
         column, margin = f"{split}_accuracy", MARGINS["training accuracy" if split == "train" else "accuracy"]
         values = arm(frame, group, row.arm, row.model, column)
         text = f"{MODEL_NAMES[row.model]}, {row.arm}: {COLUMNS[column]}"
+        note = "; ".join(filter(None, (short, _with_others(frame, group, row, column))))
         yield Row("Table 1", text, (group, row.model), values, getattr(row, column), margin, note=note)
+
+
+def _with_others(frame: pd.DataFrame, group: str, row, column: str) -> str:
+    """What a row of the paper's with weight decay comes to with other coefficients; '' where none ran."""
+    others = other_coefficients(frame, group, row.arm, row.model, column)
+    return "; ".join(f"{name}: {percent(values.mean())}" for name, values in others.items() if values.count())
 
 
 def _across_channels(frame: pd.DataFrame, name: str, true: pd.Series) -> str:
@@ -291,7 +299,8 @@ def _explicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:
             yield Row("Table 4", text, runs, fitted, 0.0, MARGINS["failure"], "share", note=note)
         else:
             text = f"{label}, {row.arm} on random labels: {COLUMNS[column]}"
-            yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["training accuracy"])
+            note = _with_others(frame, row.group, row, column)
+            yield Row("Table 4", text, runs, values, row.train_accuracy, MARGINS["training accuracy"], note=note)
 
 
 def _implicit_regularization(frame: pd.DataFrame) -> Iterator[Row]:

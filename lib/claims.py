@@ -5,7 +5,7 @@ numbers are held against the paper's in lib/agreement.py.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,8 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     for model, label in [(model, name) for model, name in MODEL_NAMES.items() if model in table1.index]:
         train, test = (arm(frame, group, group, model, f"{split}_accuracy") for split in SPLITS)
         if model != "inception":
-            published, caveat = table1["train_accuracy"][model], _fits_otherwise(frame, NOISE_OF_FIG_1C, group, model)
+            published = table1["train_accuracy"][model]
+            caveat = _fits_otherwise(_with_variants(frame, NOISE_OF_FIG_1C, group, model))
             yield fits(f"{label} fits random labels", (group, model), train, published, caveat=caveat)
         what, published = f"{label} trained on random labels is at chance", table1["test_accuracy"][model]
         unsettled = unfitted(rows_of(frame, group, group, model))
@@ -147,14 +148,19 @@ def _randomization(frame: pd.DataFrame, chance: float) -> Criteria:
     yield from _criteria_of_times(frame)
 
 
-def _fits_otherwise(frame: pd.DataFrame, comparison: str, name: str, model: str) -> str:
-    """In how many runs on random labels, the arm of this name, a network fits with each of TRAINING_VARIANTS, which no
-    criterion takes; '' where none ran."""
+def _with_variants(frame: pd.DataFrame, comparison: str, name: str, model: str) -> dict[str, pd.Series]:
+    """A network's training accuracies in the arm of this name, with each of TRAINING_VARIANTS."""
+    groups = {variant: group_of(comparison, variant) for variant in TRAINING_VARIANTS}
+    return {variant: arm(frame, group, name, model, "train_accuracy") for variant, group in groups.items()}
+
+
+def _fits_otherwise(ways: Mapping[str, pd.Series]) -> str:
+    """In how many runs on random labels a network fits with each of other settings, which no criterion takes; '' where
+    none ran. ways: by the settings' name its training accuracies."""
     parts = []
-    for variant in TRAINING_VARIANTS:
-        values = arm(frame, group_of(comparison, variant), name, model, "train_accuracy").dropna()
-        fitted = (values >= MARGINS["fitted"].value).sum()
-        parts += [f"{variant} {fitted} of {len(values)}"] if len(values) else []
+    for name, values in ways.items():
+        fitted, ran = (values >= MARGINS["fitted"].value).sum(), values.count()
+        parts += [f"{name} {fitted} of {ran}"] if ran else []
     return f"seeds that fit random labels with other settings: {', '.join(parts)}" if parts else ""
 
 
@@ -241,7 +247,7 @@ def _label_corruption(frame: pd.DataFrame, chance: float) -> Criteria:
             headline = (model, what) == ("inception", "test error")
             yield _grows(f"{label}: {what}", runs, rows, column, sign, published[published["model"] == model], headline)
         least = rows.groupby("seed")["train_accuracy"].apply(_least_fit)
-        caveat = _fits_otherwise(frame, "corruption", "1", model)
+        caveat = _fits_otherwise(_with_variants(frame, "corruption", "1", model))
         yield fits(f"{label} fits at every corruption rate, its least", runs, least, caveat=caveat)
         reference = errors[(errors["model"] == model) & (errors["corruption"] == 1)]["test_error"].iloc[0]
         what, noise = f"{label} is at chance at full corruption", rows_of(frame, "corruption", "1", model)
@@ -400,7 +406,16 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
         # One run's failure to converge is no criterion. It is shown beside the paper.
         column, text = paper.table4_column(row.arm), f"{MODEL_NAMES[row.model]} fits random labels with {row.arm}"
         values = arm(frame, row.group, row.arm, row.model, column)
-        yield fits(text, (row.group, row.model), values, row.train_accuracy, column=column)
+        caveat = _fits_otherwise(other_coefficients(frame, row.group, row.arm, row.model, column))
+        yield fits(text, (row.group, row.model), values, row.train_accuracy, column=column, caveat=caveat)
+
+
+def other_coefficients(frame: pd.DataFrame, group: str, name: str, model: str, column: str) -> dict[str, pd.Series]:
+    """An arm's values of a column by seed with other coefficients of weight decay than the main one, by the arm's name:
+    the paper does not state its own."""
+    names = frame.loc[(frame["group"] == group) & (frame["model"] == model), "arm"].drop_duplicates()
+    others = [each for each in names if name.endswith("weight decay") and each.startswith(f"{name} ")]
+    return {each: arm(frame, group, each, model, column) for each in others}
 
 
 def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:

@@ -154,7 +154,8 @@ def explicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:
             run = replace(base_run(profile, dataset, model, seed), dropout=DROPOUT)
             yield Arm(UNREGULARIZED[0], *_regularized(run, profile))
         for row in paper.table4().itertuples():
-            yield Arm(row.group, row.arm, _table4_run(profile, dataset, row.model, row.arm, seed))
+            for name, run in _table4_runs(profile, dataset, row.model, row.arm, seed):
+                yield Arm(row.group, name, run)
         for model in CORRUPTION_MODELS if profile.variants else ():
             run = curve_run(profile, dataset, model, seed)
             for name, variant in [("", run), *_variants(profile, run, TRAINING_VARIANTS)]:
@@ -167,14 +168,16 @@ def _regularized(run: Run, profile: Profile) -> tuple[str, Run]:
     return (run.regularizers if main else f"{run.regularizers} {run.weight_decay:g}"), run
 
 
-def _table4_run(profile: Profile, dataset: str, model: str, regularizer: str, seed: int) -> Run:
+def _table4_runs(profile: Profile, dataset: str, model: str, regularizer: str, seed: int) -> Iterator[tuple[str, Run]]:
+    """Of a row of Table 4, with each coefficient of weight decay, under the arms' names."""
     if regularizer == "weight decay":
-        run = replace(base_run(profile, dataset, model, seed), weight_decay=profile.weight_decays[0])
+        run = replace(base_run(profile, dataset, model, seed), label_corruption=1.0)
+        for coefficient in profile.weight_decays:
+            yield _regularized(replace(run, weight_decay=coefficient), profile)
     else:
-        run = base_run(profile, dataset, model, seed, profile.slow)
+        run = replace(base_run(profile, dataset, model, seed, profile.slow), label_corruption=1.0)
         switches = {"random_crop": regularizer == "random crop", "flip_and_rotate": regularizer == "augmentation"}
-        run = replace(run, **switches, stop_when_fitted=True)  # the question is whether it ever fits
-    return replace(run, label_corruption=1.0)
+        yield regularizer, replace(run, **switches, stop_when_fitted=True)  # the question is whether it ever fits
 
 
 def implicit_regularization(profile: Profile, dataset: str) -> Iterator[Arm]:

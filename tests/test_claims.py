@@ -425,6 +425,17 @@ def test_random_labels_under_augmentation_are_fitted_by_the_running_accuracy():
     assert set(rows[~rows.index.str.endswith("weight decay")]) == {"running training accuracy"}
 
 
+def test_random_labels_that_are_fitted_with_another_coefficient_only_are_told():
+    arms = claim_arms("explicit_regularization", PROFILES["paper"], "cifar10")
+    frame = arms_frame(arms, []).assign(train_accuracy=0.98)
+    frame.loc[(frame["weight_decay"] == 5e-05) & (frame["seed"] > 0), "train_accuracy"] = 1.0
+    rows = criteria_frame(CLAIMS["explicit_regularization"].criteria(frame, 0.1)).set_index("criterion")
+    row = rows.loc["MLP 1x512 fits random labels with weight decay"]
+    assert row["holds"] == "no"
+    assert row["caveat"] == "seeds that fit random labels with other settings: weight decay 5e-05 2 of 3"
+    assert not rows.loc["Inception fits random labels with random crop", "caveat"]
+
+
 def test_what_did_not_fit_with_a_regularizer_decides_and_is_said():
     criteria, *_ = spoiled("explicit_regularization", set_where("train_accuracy", 0.5, arm="dropout"))
     told = criteria[criteria["caveat"] != ""]

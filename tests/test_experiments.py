@@ -1,5 +1,6 @@
 from collections import Counter
 from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 
@@ -69,6 +70,15 @@ def test_table_1_and_4_are_covered_row_by_row():
         "none": (False, 0, 0),
         "dropout": (False, 0, 0.5),
     }
+
+
+def test_weight_decay_on_random_labels_has_both_coefficients():
+    arms = claim_arms("explicit_regularization", PAPER, "cifar10")
+    ran = {(arm.run.model, arm.name): arm.run for arm in arms if arm.group == "Table 4" and arm.run.weight_decay}
+    rows = paper.table4().query("arm == 'weight decay'")["model"]
+    assert set(ran) == set(product(rows, ["weight decay", "weight decay 5e-05"]))
+    assert {run.label_corruption for run in ran.values()} == {1.0}
+    assert ran["alexnet", "weight decay 5e-05"] == replace(ran["alexnet", "weight decay"], weight_decay=5e-5)
 
 
 def test_arms_of_a_comparison_differ_only_in_what_is_compared():
