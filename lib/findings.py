@@ -4,7 +4,7 @@ By claim and row of the table of deviations; '—' where there is nothing to tel
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -159,23 +159,25 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
         }
         parts.append(_differences(ways, "test_accuracy", f"test accuracy with {coefficient:g} over that without"))
     told = [part for part in parts if part != "—"]
-    told = [*told * (len(told) > 1), *_noise_with_weight_decay(runs)]  # with one there is no choice to tell of
-    found = {WEIGHT_DECAY: "; ".join(told) or "—"}
+    told = told if len(told) > 1 else []  # with one there is no choice to tell of
+    found = {WEIGHT_DECAY: "; ".join(filter(None, [*told, _noise_with_weight_decay(runs)])) or "—"}
     groups = UNREGULARIZED[1], "Table 1, random labels"
     return found | _alexnet_found(runs[runs["comparison"].isin(groups) & (runs["arm"] == "none")])
 
 
-def _noise_with_weight_decay(runs: pd.DataFrame) -> Iterator[str]:
-    """By network that ran with several coefficients, what training accuracy on random labels came to with each."""
+def _noise_with_weight_decay(runs: pd.DataFrame) -> str:
+    """What training accuracy on random labels came to with each coefficient, of networks that ran with several; '' if
+    none did."""
     published = paper.table4().set_index(["group", "arm", "model"])["train_accuracy"]
-    noise = runs[(runs["group"] == "Table 4") & (runs["weight_decay"] > 0)]
+    noise, parts = runs[(runs["group"] == "Table 4") & (runs["weight_decay"] > 0)], []
     for model, rows in noise.groupby("model", sort=False):
         ways = rows.set_index("weight_decay")["train_accuracy"].astype(float).dropna().groupby(level=0)
         if ways.ngroups > 1:
             each = (f"{percent(part.mean())} with {value:g} [{count(len(part), 'seed')}]" for value, part in ways)
             value = published["Table 4", "weight decay", model]
             papers = "did not converge" if math.isnan(value) else f"has {percent(value)}"
-            yield f"training accuracy on random labels: {MODEL_NAMES[model]} {', '.join(each)}, the paper's {papers}"
+            parts.append(f"{MODEL_NAMES[model]} {', '.join(each)}, the paper's {papers}")
+    return f"training accuracy on random labels: {'; '.join(parts)}" if parts else ""
 
 
 def _implicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
