@@ -65,7 +65,7 @@ commands: .known  ## run the tests of whole commands and built pages
 
 cells: .known  ## run every notebook at PROFILE=smoke
 	rm -rf build/test-runs
-	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 \
+	PROFILE=smoke STORE=build/test-runs $(BIN)/python -m pytest -q --nbval-lax --nbval-cell-timeout=120 --nbval-kernel-startup-timeout=600 \
 	  $(if $(filter tiny-imagenet imagenet,$(DATASET)),--ignore=notebooks/label_corruption.ipynb) notebooks
 
 bench: $(READY)  ## measure the engine's speed beside a plain loop; writes report/bench-<device>.md

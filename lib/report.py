@@ -50,6 +50,7 @@ HTML = ROOT / "report" / "html"
 EXECUTED = ROOT / "build" / "notebooks"
 PAGES = ("index", *CLAIMS)
 CELL_TIMEOUT = 3600  # seconds; what takes long, training, is done before
+START_TIMEOUT = 600  # seconds that a kernel may take to start: beside a training, papermill's minute is too short
 OWN = ("profile", "dataset", "device")  # the parameters that have options of their own
 
 
@@ -104,6 +105,7 @@ def execute(page: str, choice: Choice) -> nbformat.NotebookNode:
             kernel_name="python3",
             progress_bar=False,
             execution_timeout=CELL_TIMEOUT,
+            start_timeout=START_TIMEOUT,
             config=Config({"KernelManager": {"transport_encryption": "auto"}}),  # else each kernel warns: it has none
         )
     except papermill.PapermillExecutionError as error:
