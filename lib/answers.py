@@ -243,7 +243,7 @@ def _comparison_row(row, page: Study, column: Study) -> dict[str, object]:
         "with and without": wide(row.comparison + told),
         "paper": "—" if pd.isna(row.paper) else points(row.paper),
         "difference": estimate(row.difference, row.low, row.high, row.seeds, points),
-        "p, Holm (test)": f"{p_value(row.p)}, {p_value(row.p_holm)} ({test})",
+        "p, Holm (test)": "—" if pd.isna(row.p) else f"{p_value(row.p)}, {p_value(row.p_holm)} ({test})",
         "margin": f"±\N{NO-BREAK SPACE}{points(row.margin)}" if row.margin > 0 else "—",
         "p of equivalence": "—" if pd.isna(row.p_equivalence) else f"{p_value(row.p_equivalence)} {equal}",
         "share that remains": estimate(row.share, row.share_low, row.share_high, row.seeds),

@@ -274,6 +274,9 @@ def test_p_stands_before_holms():
     row = next(row for row in study.comparisons.itertuples() if 0.01 < row.p < row.p_holm < 1)
     shown = answers._comparison_row(row, study, study)["p, Holm (test)"]
     assert shown.startswith(f"{row.p:.3f}, {row.p_holm:.3f}")
+    untested = [row for row in study.comparisons.itertuples() if math.isnan(row.p)]
+    assert untested  # the best of many epochs
+    assert {answers._comparison_row(row, study, study)["p, Holm (test)"] for row in untested} == {"—"}
 
 
 def test_a_comparison_shows_its_sign_and_its_bounds_in_order():
