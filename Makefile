@@ -51,8 +51,8 @@ test: units commands cells  ## style, unit tests and notebooks; make -j2 -O test
 .known: $(READY)  # an unknown data set is refused before anything runs
 	@$(BIN)/python -c "from lib import config, data; exit(config.run_command(lambda: not data.resolve_dataset('$(DATASET)')))"
 
-# The tests that start processes of their own take about as long as all others.
-COMMANDS := $(patsubst %,tests/test_%.py,bench browser distributed report sweep)
+# Those of pages, sweeps and torchrun take about as long as all others and the notebooks.
+COMMANDS := $(patsubst %,tests/test_%.py,browser distributed report sweep)
 
 units: .known  ## check style and run the other unit tests
 	$(BIN)/ruff check .

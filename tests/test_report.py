@@ -225,13 +225,6 @@ def test_what_a_cell_refuses_is_one_line(tmp_path, monkeypatch, capsys):
     assert len(error.splitlines()) == 1
 
 
-def test_a_kernel_has_the_reports_own_time_to_start(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "EXECUTED", tmp_path)
-    monkeypatch.setattr(report, "START_TIMEOUT", 0)
-    with pytest.raises(RuntimeError, match="Kernel didn't respond in 0 seconds"):
-        report.execute("index", SMOKE)
-
-
 @MAKE
 def test_make_help_lists_every_target():
     text = (ROOT / "Makefile").read_text()
