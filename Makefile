@@ -54,7 +54,7 @@ test: units commands cells  ## style, unit tests and notebooks; make -j2 -O test
 # Those of pages, sweeps and torchrun take about as long as all others and the notebooks.
 COMMANDS := $(patsubst %,tests/test_%.py,browser distributed report sweep)
 
-units: .known  ## check style and run the other unit tests
+units: .known  ## check style and run the unit tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
