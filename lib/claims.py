@@ -413,9 +413,8 @@ def _explicit_regularization(frame: pd.DataFrame, chance: float) -> Criteria:
 def other_coefficients(frame: pd.DataFrame, group: str, name: str, model: str, column: str) -> dict[str, pd.Series]:
     """An arm's values of a column by seed with other coefficients of weight decay than the main one, by the arm's name:
     the paper does not state its own."""
-    names = frame.loc[(frame["group"] == group) & (frame["model"] == model), "arm"].drop_duplicates()
-    others = [each for each in names if name.endswith("weight decay") and each.startswith(f"{name} ")]
-    return {each: arm(frame, group, each, model, column) for each in others}
+    rows = frame[(frame["group"] == group) & (frame["model"] == model) & (frame["regularizers"] == name)]
+    return {each: arm(frame, group, each, model, column) for each in rows["arm"].unique() if each != name}
 
 
 def _implicit_comparisons(frame: pd.DataFrame, chance: float) -> Iterator[Comparison]:

@@ -168,14 +168,13 @@ def _explicit_regularization_found(runs: pd.DataFrame) -> dict[str, str]:
 def _noise_with_weight_decay(runs: pd.DataFrame) -> str:
     """What training accuracy on random labels came to with each coefficient, of networks that ran with several; '' if
     none did."""
-    published = paper.table4().set_index(["group", "arm", "model"])["train_accuracy"]
+    published = paper.table4().query("arm == 'weight decay'").set_index("model")["train_accuracy"]
     noise, parts = runs[(runs["group"] == "Table 4") & (runs["weight_decay"] > 0)], []
     for model, rows in noise.groupby("model", sort=False):
         ways = rows.set_index("weight_decay")["train_accuracy"].astype(float).dropna().groupby(level=0)
         if ways.ngroups > 1:
             each = (f"{percent(part.mean())} with {value:g} [{count(len(part), 'seed')}]" for value, part in ways)
-            value = published["Table 4", "weight decay", model]
-            papers = "did not converge" if math.isnan(value) else f"has {percent(value)}"
+            papers = f"has {percent(published[model])}" if published[model] > 0 else "did not converge"
             parts.append(f"{MODEL_NAMES[model]} {', '.join(each)}, the paper's {papers}")
     return f"training accuracy on random labels: {'; '.join(parts)}" if parts else ""
 
