@@ -48,7 +48,7 @@ from lib.progress import Bar, work
 from lib.runs import Run, RunStore
 from lib.splits import Dataset
 from lib.training import LANES
-from lib.worker import BUSY, LEFT, POLL, RECORDED, TRAINED, Here, Orders, Unit, carry_out, local_executor
+from lib.worker import BUSY, LEFT, POLL, RECORDED, TRAINED, Orders, Unit, carry_out, local_executor, own_executor
 
 BUSY_WAIT = 1.0  # seconds before asking again for runs that another process holds
 FP32_COST = 8  # of an operation, where others are computed in bf16
@@ -151,9 +151,11 @@ def train_missing(
         return Summary(0, 0, ())
     store.check_writable()
     with contextlib.ExitStack() as stack:
-        workers = 1 if device == "cuda" else min(cores(), len(units))
-        if distributed.world() > 1:
-            executor, units = Here(), [(run,) for unit in units for run in unit]
+        in_step = distributed.world() > 1
+        workers = 1 if device == "cuda" or in_step else min(cores(), len(units))
+        if in_step:
+            units = [(run,) for unit in units for run in unit]
+            executor = stack.enter_context(own_executor(device))
         executor = executor or stack.enter_context(local_executor(workers, device))
         sweep = _Sweep(dataset, store, device, executor, time_limit)
         try:
@@ -175,12 +177,14 @@ class _Sweep:
     def drain(self, units: list[Unit], bar: Bar) -> Summary:
         """Work until every run has its record, failed, or was left at the time limit or on a signal."""
         asked, waiting = [], list(units)  # asked: signals that came
+        in_step = distributed.world() > 1  # each unit is then done before the next, alike in all processes
+        most = 1 if in_step else len(units)
         restore = _answer_signals(lambda number, _: (asked.append(number), self.stop.touch()))
         try:
             while waiting or self.futures:
-                width = 1 if isinstance(self.executor, Here) else len(waiting)  # each is then done before the next
-                self._submit(waiting[:width])
-                del waiting[:width]
+                room = most - len(self.futures)
+                self._submit(waiting[:room])
+                del waiting[:room]
                 done, _ = wait(self.futures, timeout=POLL, return_when=FIRST_COMPLETED)
                 busy = [run for future in done for run in self._collect(future, bar)]
                 bar.update(itertools.chain(*self.futures.values()))
@@ -196,7 +200,7 @@ class _Sweep:
             wait(self.futures)
             restore()
             self.stop.unlink(missing_ok=True)
-            if asked and not isinstance(self.executor, Here):  # torchrun's processes end in step
+            if asked and not in_step:  # torchrun's processes end together
                 raise KeyboardInterrupt  # also where it has ended a worker that did not ignore it yet
         by_end = Counter(self.outcomes.values())
         ends = {TRAINED, RECORDED, LEFT}
@@ -236,6 +240,8 @@ def _result(future: Future, count: int) -> list[str]:
     except BrokenProcessPool:
         raise
     except Exception as error:  # a unit that fails must not take the others with it: its runs are named and counted
+        if distributed.world() > 1:
+            raise  # see carry_out
         return [f"{type(error).__name__}: {error}"] * count
 
 

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,14 +151,11 @@ def _dataset(name: str, classes: int | None) -> Dataset:
     return load_dataset(name, classes=classes)
 
 
-class Here(Executor):
-    """Does the work in this process, at once: for the processes of torchrun, which work in step."""
-
-    def submit(self, work: Callable, *arguments: object) -> Future:
-        """Do it."""
-        future: Future = Future()
-        future.set_result(work(*arguments))
-        return future
+def own_executor(device: str) -> ThreadPoolExecutor:
+    """A thread of this process: for one of torchrun's, which has to take part in every run itself."""
+    if device == "cpu":
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(1, initializer=torch.cuda.set_device, initargs=(torch.cuda.current_device(),))
 
 
 def local_executor(workers: int, device: str) -> ProcessPoolExecutor:

@@ -143,13 +143,22 @@ def test_one_process_needs_no_torchrun():
 
 
 def test_torchrun_sweeps_a_store_run_by_run(tmp_path):
-    """Through the command line, on digits: one record a run, written once, as one process would name it."""
+    """Through the command line, on digits: one record a run, written once, as one process would name it; and one bar,
+    which shows the epochs of the run under way."""
     store = tmp_path / "store"
-    command = [sys.executable, "-m", "lib.sweep", "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
+    code = """
+import runpy
+from lib import progress, worker
+progress.redraw_seconds, worker.POLL = lambda: 0.0, 0.0
+runpy.run_module("lib.sweep", run_name="__main__")
+"""
+    command = [sys.executable, "-c", code, "--profile", "smoke", "--dataset", "digits", "--device", "cpu"]
     command += ["--store", str(store), "--claims", "label_corruption", "--networks", "alexnet"]
     codes, outputs = launch(command)
     assert codes == [0, 0], outputs
     assert sum("smoke on digits: 3 trained, 0 left, 0 failed, 3 in all" in output for output in outputs) == 1
+    assert re.search(r"at most [\d:]+ left, alexnet.* [1-9]\d*/\d+\]", outputs[0])
+    assert "runs [" not in outputs[1]
     records = [Record.from_json(path.read_text()) for path in (store / "digits").glob("*.json")]
     assert sorted(record.run.label_corruption for record in records) == [0.0, 0.5, 1.0]
     assert {record.provenance["processes"] for record in records} == {2}
