@@ -168,12 +168,15 @@ def share(on, off, paired, trains, trains_with, papers=None):
         return mean, bounds, unless(True, holds)
     both = ~np.isnan(on) & ~np.isnan(off)
     on, off = np.array(on)[both], np.array(off)[both]
-    if len(on) < 2:
-        return math.nan, (math.nan, math.nan), "undecided" if len(on) else "not run"
-    low, high = student(on - off) if paired else welch(on, off)
+    if not len(on):
+        return math.nan, (math.nan, math.nan), "not run"
     room = on.mean() - CHANCE
+    mean = 1 - (on.mean() - off.mean()) / room
+    if len(on) < 2:
+        return mean, (math.nan, math.nan), "undecided"
+    low, high = student(on - off) if paired else welch(on, off)
     bounds = 1 - high / room, 1 - low / room
-    return 1 - (on.mean() - off.mean()) / room, bounds, of_interval(len(on), bounds, MARGINAL, math.inf)
+    return mean, bounds, of_interval(len(on), bounds, MARGINAL, math.inf)
 
 
 def randomization(profile):
