@@ -365,7 +365,9 @@ def _commit(environment: dict) -> str:
 
 def _machine(environment: dict) -> str:
     hardware, cores, threads = (environment[name] for name in ("hardware", "cores", "threads"))
-    return f"{hardware}, {cores} cores, {threads} thread(s) a run, {environment['platform']}"
+    processes = environment.get("processes", 1)
+    shared = f"{processes} processes of " if processes > 1 else ""
+    return f"{hardware}, {cores} cores, {shared}{threads} thread(s) a run, {environment['platform']}"
 
 
 def _versions(environment: dict) -> str:

@@ -77,6 +77,16 @@ def test_the_command_says_what_else_was_asked():
         assert "make report PROFILE=quick DATASET=cifar10 STORE='my runs'<" in text
 
 
+def test_the_hardware_says_how_many_processes_shared_a_run():
+    """Of a record with several environments, in each of them."""
+    record = recorded_study("implicit_regularization", "quick").records[0]
+    shared = record.provenance | {"processes": 4, "threads": 3, "earlier": [record.provenance | {"processes": 2}]}
+    text = pages._joined(map(pages._machine, pages._environments([replace(record, provenance=shared)])))
+    assert "4 processes of 3 thread(s) a run" in text
+    assert "2 processes of 1 thread(s) a run" in text
+    assert "processes" not in pages._machine(record.provenance)
+
+
 @pytest.mark.parametrize("claim", ["explicit_regularization", "implicit_regularization"])
 def test_every_link_to_runs_has_its_place(claim):
     study = recorded_study(claim, "quick")
