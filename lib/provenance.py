@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 
+from lib import distributed
 from lib.config import ROOT, cores
 
 
 @functools.cache
 def environment(device: str) -> dict[str, Any]:
-    """Commit, versions and hardware of this process."""
+    """Commit, versions and hardware of this process, and how many share a run."""
     commit, dirty = _commit()
     return {
         "commit": commit,
@@ -25,6 +26,7 @@ def environment(device: str) -> dict[str, Any]:
         "device": device,
         "hardware": hardware(device),
         "cores": cores(),
+        "processes": distributed.world(),
         "threads": torch.get_num_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }

@@ -231,7 +231,7 @@ class _Training:
         """A run as its checkpoint left it, or at its start."""
         start = self._saved(run)
         progress, state = start or (Progress(), initial_state(run, len(self.dataset.classes), self.maker.size(run)))
-        place = {"processes": distributed.world(), **here, "precision": NAMES[arithmetic(run, self.device)]}
+        place = here | {"precision": NAMES[arithmetic(run, self.device)]}
         if place not in progress.environments[-1:]:
             progress.environments.append(place)
         return _Member(run, self.maker.make(run), progress, state)
