@@ -28,6 +28,7 @@ MIN_SEEDS = 2  # below this nothing is known about the spread
 PAPER_CHANCE, IMAGENET_CHANCE = 1 / CLASSES["cifar10"], 1 / CLASSES["imagenet"]
 QUESTION = ["criterion", "quantity"]  # columns of criteria_frame that name a criterion, whatever the profile
 SHARE = "share of accuracy above chance that remains"
+MOST_NAMED = 2  # failed criteria that a line has room for
 
 VERDICTS = {
     "replicated": "✔",
@@ -231,13 +232,13 @@ def comparisons_frame(comparisons: Iterable[Comparison], chance: float) -> pd.Da
 
 def tally(criteria: pd.DataFrame, named: bool = True) -> str:
     """How many criteria hold, fail, hold in some seeds only, are undecided and were not run, in words; named: and
-    which fails, where it is one, with its caveat. The criteria's own table has them all."""
+    which fail, where a line has room for them, with their caveats. The criteria's own table has them all."""
     words = {"no": "failed", "mixed": "in some seeds", "undecided": "undecided", "not run": "not run"}
     counts = criteria["holds"].value_counts()
     others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
     failed = criteria.loc[criteria["holds"] == "no", ["criterion", "caveat"]]
-    if named and len(failed) == 1:
-        others["no"] += f" ({'; '.join(filter(None, failed.iloc[0]))})"
+    if named and 0 < len(failed) <= MOST_NAMED:
+        others["no"] += f" ({'; '.join(filter(None, failed.to_numpy().ravel()))})"
     return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others.values()])
 
 

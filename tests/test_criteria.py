@@ -152,11 +152,12 @@ def test_a_comparison_of_other_batches_has_welchs_interval():
     assert found.interval[1:] == pytest.approx((1 - high / room, 1 - low / room))
 
 
-def test_what_fails_alone_is_named():
-    holds = ["yes", "no", "undecided", "no"]
-    criteria = pd.DataFrame({"criterion": ["a", "b", "c", "d"], "holds": holds, "caveat": ["", "", "", "why"]})
-    assert tally(criteria) == "1 of 4 criteria hold, 2 failed, 1 undecided"
+def test_what_fails_is_named_where_there_is_room():
+    holds = ["yes", "no", "undecided", "no", "no"]
+    criteria = pd.DataFrame({"criterion": list("abcde"), "holds": holds, "caveat": ["", "", "", "why", ""]})
+    assert tally(criteria) == "1 of 5 criteria hold, 3 failed, 1 undecided"
+    assert tally(criteria[:4]) == "1 of 4 criteria hold, 2 failed (b; d; why), 1 undecided"
     assert tally(criteria[:3]) == "1 of 3 criteria hold, 1 failed (b), 1 undecided"
-    assert tally(criteria[3:]) == "0 of 1 criteria hold, 1 failed (d; why)"
+    assert tally(criteria[3:4]) == "0 of 1 criteria hold, 1 failed (d; why)"
     assert tally(criteria[:3], named=False) == "1 of 3 criteria hold, 1 failed, 1 undecided"
     assert tally(criteria[:1]) == "1 of 1 criteria hold"
