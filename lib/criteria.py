@@ -238,7 +238,8 @@ def tally(criteria: pd.DataFrame, named: bool = True) -> str:
     others = {holds: f"{counts[holds]} {text}" for holds, text in words.items() if holds in counts}
     failed = criteria.loc[criteria["holds"] == "no", ["criterion", "caveat"]]
     if named and 0 < len(failed) <= MOST_NAMED:
-        others["no"] += f" ({'; '.join(filter(None, failed.to_numpy().ravel()))})"
+        named_failed = [f"{name} [{caveat}]" if caveat else name for name, caveat in failed.to_numpy()]
+        others["no"] += f" ({'; '.join(named_failed)})"
     return ", ".join([f"{counts.get('yes', 0)} of {len(criteria)} criteria hold", *others.values()])
 
 

@@ -79,8 +79,9 @@ def missing_runs(runs: Iterable[Run], dataset: Dataset, store: RunStore) -> list
 
 def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     """Group runs of one plan and order the groups: one seed of everything first, so that the report is soon
-    about all claims. Of a seed the costliest come first on a CPU, so that none is left alone at the end; on a GPU,
-    where one unit follows the other, those with the cheapest runs, so that a time limit leaves the fewest.
+    about all claims. Of a seed the costliest come first on a CPU, so that none is left alone at the end; on a GPU
+    and under torchrun, where one unit follows the other, those with the cheapest runs, so that a time limit leaves
+    the fewest.
 
     On a CPU a unit has no more runs than train side by side. On a GPU it has all of a seed and plan, and the next
     seeds' as far as there is room beside them; those that end make room for those that wait. Of twins the one without a
@@ -90,14 +91,14 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     second = {run for run in set(runs) & {run.twin for run in runs} if not run.stop_when_fitted}
     for run in runs:
         plans[plan(run), run in second][run.seed].append(run)
-    units = []
+    units, in_turn = [], device == "cuda" or distributed.world() > 1
     for (settings, _), seeds in plans.items():
         width = capacity(settings.model, device) * LANES[device]
         units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
 
     def place(unit: Unit) -> tuple:
         cost = sum(_cost(run, device) for run in unit)
-        return unit[0].seed, unit[0] in second, cost / len(unit) if device == "cuda" else -cost
+        return unit[0].seed, unit[0] in second, cost / len(unit) if in_turn else -cost
 
     return sorted(units, key=place)
 

@@ -156,8 +156,8 @@ def test_what_fails_is_named_where_there_is_room():
     holds = ["yes", "no", "undecided", "no", "no"]
     criteria = pd.DataFrame({"criterion": list("abcde"), "holds": holds, "caveat": ["", "", "", "why", ""]})
     assert tally(criteria) == "1 of 5 criteria hold, 3 failed, 1 undecided"
-    assert tally(criteria[:4]) == "1 of 4 criteria hold, 2 failed (b; d; why), 1 undecided"
+    assert tally(criteria[:4]) == "1 of 4 criteria hold, 2 failed (b; d [why]), 1 undecided"
     assert tally(criteria[:3]) == "1 of 3 criteria hold, 1 failed (b), 1 undecided"
-    assert tally(criteria[3:4]) == "0 of 1 criteria hold, 1 failed (d; why)"
+    assert tally(criteria[3:4]) == "0 of 1 criteria hold, 1 failed (d [why])"
     assert tally(criteria[:3], named=False) == "1 of 3 criteria hold, 1 failed, 1 undecided"
     assert tally(criteria[:1]) == "1 of 1 criteria hold"
