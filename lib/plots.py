@@ -43,6 +43,7 @@ FULL = {"color": COLORS[3], "marker": "s", "linestyle": "none", "markersize": 6}
 AT_MOST_ONE = ("training accuracy", "rank correlation")  # quantities of criteria
 UNITS = {percent: "%", in_points: "points"}  # of an axis, as tables write these quantities
 NEVER = 1.02  # of a figure's height or width: where a time stands that never came
+NEVER_ROW = 0.03  # of its height: between those of one network and of the next, whose markers would hide each other
 SEED = Line2D([], [], color=COLORS[0], marker="o", linestyle="none", markersize=4)
 matplotlib.rcParams.update(STYLE)
 
@@ -258,7 +259,7 @@ def corruption_curves(
 def _corruption_axes(
     axes: Axes, frame: pd.DataFrame, value: str, reference: pd.DataFrame | None, chance: float | None
 ) -> None:
-    names, extra = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}
+    names, extra, edge = list(dict.fromkeys(frame.dropna(subset=value)["model"])), {}, NEVER
     if not names:
         _say_missing(axes)
     for name in names:
@@ -266,7 +267,8 @@ def _corruption_axes(
         style = look(names, name)
         if len(never := part.loc[np.isinf(part[value]), "label_corruption"]):
             marks = {"marker": style["marker"], "color": style["color"], "linestyle": "none", "markersize": 5}
-            axes.plot(never, [NEVER] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
+            axes.plot(never, [edge] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
+            edge += NEVER_ROW
             extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
         by_seed = part.dropna().pivot(index="seed", columns="label_corruption", values=value)
         mean = by_seed.dropna().mean()  # of the same seeds at every rate

@@ -177,15 +177,19 @@ def test_a_corruption_curve_does_not_bridge_a_rate_that_was_not_run():
     assert np.array_equal(line.get_ydata(), errors, equal_nan=True)
 
 
-def test_what_never_came_stands_at_the_upper_edge():
-    rates = [0, 0.5, 1]
-    frame = pd.DataFrame({"model": "alexnet", "seed": 0, "label_corruption": rates, "time": [np.inf, 1.0, np.inf]})
-    other = pd.DataFrame({"model": "inception", "seed": 0, "label_corruption": rates, "time": np.nan})
-    axes = plots.corruption_curves(pd.concat([frame, other]), "time", "time").axes[0]
-    (edge,) = [line for line in axes.lines if list(line.get_ydata()) == [plots.NEVER] * 2]
-    assert list(edge.get_xdata()) == [0, 1]
+def test_what_never_came_stands_at_the_upper_edge_in_a_row_for_each_network():
+    rates, inf = [0, 0.5, 1], np.inf
+    times = {"alexnet": [inf, 1.0, inf], "inception": [np.nan] * 3, "mlp_1x512": [1.0, 1.5, inf]}
+    frames = [
+        pd.DataFrame({"model": model, "seed": 0, "label_corruption": rates, "time": times[model]}) for model in times
+    ]
+    axes = plots.corruption_curves(pd.concat(frames), "time", "time").axes[0]
+    edges = [line for line in axes.lines if line.get_transform() == axes.get_xaxis_transform()]
+    assert [list(edge.get_xdata()) for edge in edges] == [[0, 1], [1]]
+    heights = [set(edge.get_ydata()) for edge in edges]
+    assert heights == [{plots.NEVER}, {plots.NEVER + plots.NEVER_ROW}]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["AlexNet", "at the upper edge: never"]  # what did not run has no name
+    assert names == ["AlexNet", "MLP 1x512", "at the upper edge: never"]  # what did not run has no name
 
 
 def test_numbers_get_colours_in_order():
