@@ -91,16 +91,21 @@ def work_units(runs: Iterable[Run], device: str) -> list[Unit]:
     second = {run for run in set(runs) & {run.twin for run in runs} if not run.stop_when_fitted}
     for run in runs:
         plans[plan(run), run in second][run.seed].append(run)
-    units, in_turn = [], device == "cuda" or distributed.world() > 1
+    units = []
     for (settings, _), seeds in plans.items():
         width = capacity(settings.model, device) * LANES[device]
         units += _filled(seeds.values(), width) if device == "cuda" else _cut(seeds.values(), width)
 
     def place(unit: Unit) -> tuple:
         cost = sum(_cost(run, device) for run in unit)
-        return unit[0].seed, unit[0] in second, cost / len(unit) if in_turn else -cost
+        return unit[0].seed, unit[0] in second, cost / len(unit) if _in_turn(device) else -cost
 
     return sorted(units, key=place)
+
+
+def _in_turn(device: str) -> bool:
+    """Whether one unit follows the other."""
+    return device == "cuda" or distributed.world() > 1
 
 
 def _cost(run: Run, device: str) -> float:
@@ -153,7 +158,7 @@ def train_missing(
     store.check_writable()
     with contextlib.ExitStack() as stack:
         in_step = distributed.world() > 1
-        workers = 1 if device == "cuda" or in_step else min(cores(), len(units))
+        workers = 1 if _in_turn(device) else min(cores(), len(units))
         if in_step:
             units = [(run,) for unit in units for run in unit]
             executor = stack.enter_context(own_executor(device))
