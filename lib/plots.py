@@ -269,7 +269,7 @@ def _corruption_axes(
             marks = {"marker": style["marker"], "color": style["color"], "linestyle": "none", "markersize": 5}
             axes.plot(never, [edge] * len(never), transform=axes.get_xaxis_transform(), clip_on=False, **marks)
             edge += NEVER_ROW
-            extra["at the upper edge: never"] = Line2D([], [], linestyle="none")
+            extra["at the top: never"] = Line2D([], [], linestyle="none")
         by_seed = part.dropna().pivot(index="seed", columns="label_corruption", values=value)
         mean = by_seed.dropna().mean()  # of the same seeds at every rate
         mean = mean.reindex(sorted(set(part["label_corruption"])))

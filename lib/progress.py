@@ -65,8 +65,8 @@ class Bar:
     def _look(self, run: Run) -> bool:
         try:
             self.epochs[run], self.seconds[run] = json.loads(self.store.progress(run, self.fingerprint).read_text())
-        except (OSError, ValueError):  # not begun, or just being written
-            return False
+        except (OSError, ValueError):  # not begun, or just being written: then what was last seen stands
+            return run in self.seconds
         return True
 
     def time_left(self) -> str:

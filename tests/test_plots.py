@@ -189,7 +189,7 @@ def test_what_never_came_stands_at_the_upper_edge_in_a_row_for_each_network():
     heights = [set(edge.get_ydata()) for edge in edges]
     assert heights == [{plots.NEVER}, {plots.NEVER + plots.NEVER_ROW}]
     names = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert names == ["AlexNet", "MLP 1x512", "at the upper edge: never"]  # what did not run has no name
+    assert names == ["AlexNet", "MLP 1x512", "at the top: never"]  # what did not run has no name
 
 
 def test_numbers_get_colours_in_order():

@@ -26,6 +26,19 @@ def test_time_left_comes_from_the_measured_speed_of_each_network(digits, small_r
         assert bar.time_left() == tqdm.format_interval((3 * 10.0 + mean * work(unseen)) / 2)
 
 
+def test_a_run_keeps_its_name_while_its_progress_is_being_written(digits, small_run, tmp_path):
+    store = RunStore(tmp_path)
+    with Bar([(small_run,)], digits.fingerprint, store, workers=1) as bar:
+        bar.interval = 0.0
+        bar.update([small_run])
+        assert not bar.bar.postfix  # not begun
+        worker.note(store.progress(small_run, digits.fingerprint), Progress(seconds=1.0))
+        bar.update([small_run])
+        store.progress(small_run, digits.fingerprint).write_text("")
+        bar.update([small_run])
+        assert f"{small_run.label()} 0/{small_run.epochs}" in bar.bar.postfix
+
+
 def test_work_grows_with_images_epochs_and_network(small_run):
     assert work(replace(small_run, epochs=8)) == 2 * work(small_run)
     assert work(replace(small_run, train_size=128)) == 2 * work(small_run)
