@@ -177,7 +177,7 @@ def test_a_corruption_curve_does_not_bridge_a_rate_that_was_not_run():
     assert np.array_equal(line.get_ydata(), errors, equal_nan=True)
 
 
-def test_what_never_came_stands_at_the_upper_edge_in_a_row_for_each_network():
+def test_what_never_came_stands_at_the_top_in_a_row_for_each_network():
     rates, inf = [0, 0.5, 1], np.inf
     times = {"alexnet": [inf, 1.0, inf], "inception": [np.nan] * 3, "mlp_1x512": [1.0, 1.5, inf]}
     frames = [
