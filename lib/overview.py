@@ -40,21 +40,21 @@ ALT += "three networks"
 
 
 def pictured(studies: Sequence[Study]) -> list[Study]:
-    """For each of the paper's two pictures that was asked for, the study that has a run of everything in it: one of
-    these, else the repository's largest on such data; where none has them one of these."""
+    """For each of the paper's two pictures that was asked for, the study to draw it from: the one given if it has a run
+    of everything in it, else whichever has runs of most, the repository's own on such data among them."""
     result = []
     for study in studies:
         if group := PICTURED.get(study.claim.name):
             others = [study.recorded, *study.elsewhere]
-            others = [each for each in others if each.on_photographs == study.on_photographs]
-            whole = (each for each in (study, *others) if _shows_all(each.group(group)))
-            result.append(next(whole, study))
+            alike = [study, *(each for each in others if each.on_photographs == study.on_photographs)]
+            is_whole = _arms_run(study.group(group)).all()
+            result.append(study if is_whole else max(alike, key=lambda each: _arms_run(each.group(group)).sum()))
     return result
 
 
-def _shows_all(runs: pd.DataFrame) -> bool:
+def _arms_run(runs: pd.DataFrame) -> pd.Series:
     """Whether each of the arms has a run, of one seed or more."""
-    return (runs.groupby(["model", "arm"])["key"].count() > 0).all()
+    return runs.groupby(["model", "arm"])["key"].count() > 0
 
 
 def figure(studies: Sequence[Study]) -> plots.Figure:
@@ -82,7 +82,8 @@ def caption(studies: Sequence[Study]) -> str:
 def _of_test_error(runs: pd.DataFrame) -> str:
     by_model = runs.groupby("model", sort=False)
     unfit = "".join(f"; {MODEL_NAMES[name]} {told}" for name, rows in by_model if (told := unfitted(rows, unit="runs")))
-    text = " Test error: lines are means over the seeds that ran at every rate recorded, markers are seeds"
+    text = " Test error: lines (broken where a rate was not run) are means over the seeds that ran at every "
+    text += "rate recorded, markers are seeds"
     sizes = by_model["train_size"].max()  # missing: all
     fewer = [f"{MODEL_NAMES[name]} has {size:,.0f} training images" for name, size in sizes.dropna().items()]
     if 0 < len(fewer) < len(sizes):
